@@ -1,0 +1,33 @@
+// Every weight of a model: name, shape, role; listed once. The tensors themselves, the parameter counts of
+// `hadal info`, the Hugging Face names and the checks of a checkpoint all follow this list. Torch-free.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "hadal/config.h"
+
+namespace hadal {
+
+enum class WeightRole {
+  kEmbedding,    // [W, D]
+  kHead,         // [W, D]
+  kMatrix,       // [out, in], block-FP8 in an official FP8 checkpoint
+  kRouter,       // [E, D], never quantised
+  kMtpProject,   // eh_proj [D, 2D], never quantised
+  kNorm,         // gain, one dimension
+  kBalanceBias,  // [E], F32 always; no gradient, no decay, not a parameter
+};
+
+struct WeightSpec {
+  std::string name;            // ours, e.g. "layers.3.mla.kv_up"; MTP module j is layer num_layers + j
+  std::vector<int64_t> shape;  // experts are stacked: [E, out, in]
+  WeightRole role = WeightRole::kMatrix;
+  int64_t num_values() const;
+  bool stacked() const { return shape.size() == 3; }  // one checkpoint tensor per leading index
+};
+
+// In checkpoint order: embedding, layers (MTP last), final norm, head (absent if tied).
+std::vector<WeightSpec> weight_specs(const ModelConfig& config);
+
+}  // namespace hadal
