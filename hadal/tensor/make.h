@@ -1,0 +1,45 @@
+// LibTorch's free functions that have no method form, as thin non-inline wrappers: the headers they need
+// cost seconds a file. CPU tensors.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "hadal/tensor/tensor.h"
+
+namespace hadal {
+
+Tensor empty(at::IntArrayRef shape, at::ScalarType dtype = at::kFloat);
+Tensor zeros(at::IntArrayRef shape, at::ScalarType dtype = at::kFloat);
+Tensor full(at::IntArrayRef shape, double value, at::ScalarType dtype = at::kFloat);
+Tensor arange(int64_t begin, int64_t end);  // int64
+Tensor cat(const std::vector<Tensor>& parts, int64_t dim);
+Tensor stack(const std::vector<Tensor>& parts, int64_t dim);
+
+// [S] int64 from ids; [n] float from values. Copies.
+Tensor from_ids(std::span<const int32_t> ids);
+Tensor from_ints(std::span<const int64_t> values);
+Tensor from_floats(std::span<const float> values);
+std::vector<float> to_floats(const Tensor& x);     // flattened, any dtype
+std::vector<int64_t> to_ints(const Tensor& x);     // flattened
+
+// Threads LibTorch uses inside an operation. Call once at start.
+void set_num_threads(int threads);
+int num_threads();
+
+// The installed LibTorch's version, "2.11.0".
+std::string torch_version();
+
+// While one lives on this thread, no gradient graph is built.
+class NoGrad {
+ public:
+  NoGrad();
+  ~NoGrad();
+  NoGrad(const NoGrad&) = delete;
+
+ private:
+  bool before_;
+};
+
+}  // namespace hadal
