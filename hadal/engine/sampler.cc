@@ -1,0 +1,164 @@
+#include "hadal/engine/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <unordered_map>
+
+#include "hadal/base/random.h"
+#include "hadal/base/text.h"
+#include "hadal/error.h"
+
+namespace hadal {
+namespace {
+
+constexpr double kNever = -std::numeric_limits<double>::infinity();
+
+struct Candidate {
+  double score;  // logit after penalties and temperature, then exp(score - largest)
+  int32_t id;
+};
+
+bool likelier(const Candidate& a, const Candidate& b) {
+  return a.score != b.score ? a.score > b.score : a.id < b.id;
+}
+
+void require(bool good, const char* field, double value, const char* range) {
+  if (!good)
+    throw Error(ErrorCode::kInvalidArgument,
+                cat("[sampler.check] ", field, ": got ", value, ", need ", range, "."));
+}
+
+// The logits in double, padding masked. Refuses what no model computes in good order.
+std::vector<double> read_logits(const SamplerInput& input) {
+  const int64_t W = static_cast<int64_t>(input.logits_W.size());
+  const int64_t num_tokens = input.num_tokens < 0 ? W : input.num_tokens;
+  if (num_tokens < 1 || num_tokens > W)
+    throw Error(ErrorCode::kInvalidArgument,
+                cat("[sampler.logits] the tokenizer has ", num_tokens, " tokens, the model ", W,
+                    " rows: need 1..", W, ". This tokenizer is not this model's."));
+  std::vector<double> logits(W, kNever);
+  bool any = false;
+  for (int64_t i = 0; i < num_tokens; ++i) {
+    const float x = input.logits_W[i];
+    if (std::isnan(x) || x == std::numeric_limits<float>::infinity())
+      throw Error(ErrorCode::kInternal,
+                  cat("[sampler.logits] logit of token ", i, " is ", x,
+                      ": need finite values. The weights are damaged or the arithmetic overflowed."));
+    logits[i] = x;
+    any = any || x != -std::numeric_limits<float>::infinity();
+  }
+  if (!any)
+    throw Error(ErrorCode::kInternal, "[sampler.logits] every token has logit -inf: none can be chosen.");
+  return logits;
+}
+
+void count(std::span<const int32_t> ids, size_t num_rows, std::unordered_map<int32_t, int64_t>& counts) {
+  for (const int32_t id : ids) {
+    if (id < 0 || static_cast<size_t>(id) >= num_rows)
+      throw Error(ErrorCode::kInvalidArgument,
+                  cat("[sampler.history] token id ", id, ": need 0..", num_rows - 1, "."));
+    ++counts[id];
+  }
+}
+
+void apply_penalties(const SamplingParams& params, const SamplerInput& input, std::vector<double>& logits) {
+  if (params.repetition_penalty == 1 && params.presence_penalty == 0 && params.frequency_penalty == 0) return;
+  std::unordered_map<int32_t, int64_t> seen, made;
+  count(input.generated, logits.size(), made);
+  seen = made;
+  count(input.prompt, logits.size(), seen);
+  for (const auto& [id, unused] : seen)
+    logits[id] =
+        logits[id] < 0 ? logits[id] * params.repetition_penalty : logits[id] / params.repetition_penalty;
+  for (const auto& [id, times] : made)
+    logits[id] -= params.presence_penalty + params.frequency_penalty * static_cast<double>(times);
+}
+
+// Keeps the fewest likeliest whose total reaches top_p; at least one. Sorts no more than it needs.
+void keep_top_p(double top_p, std::vector<Candidate>& kept) {
+  double total = 0;
+  for (const Candidate& c : kept) total += c.score;
+  size_t sorted = 0;
+  double before = 0;  // mass of the likelier ones; a token stays while this is below top_p
+  for (size_t size = 0; size < kept.size(); ++size) {
+    if (size > 0 && before >= top_p * total) {
+      kept.resize(size);
+      return;
+    }
+    if (size == sorted) {
+      const size_t next = std::min(kept.size(), sorted == 0 ? 64 : 4 * sorted);
+      std::partial_sort(kept.begin() + sorted, kept.begin() + next, kept.end(), likelier);
+      sorted = next;
+    }
+    before += kept[size].score;
+  }
+}
+
+// The tokens that may be chosen, by id, with weights exp(logit - largest).
+std::vector<Candidate> candidates(const SamplingParams& params, const SamplerInput& input) {
+  check(params);
+  std::vector<double> logits = read_logits(input);
+  apply_penalties(params, input, logits);
+  const size_t best = std::max_element(logits.begin(), logits.end()) - logits.begin();  // the first on ties
+  if (params.temperature == 0) return {{1.0, static_cast<int32_t>(best)}};
+
+  const double largest = logits[best];
+  double lowest = kNever;  // of those that top-k keeps
+  if (params.top_k > 0 && params.top_k < static_cast<int64_t>(logits.size())) {
+    std::vector<double> ordered = logits;
+    std::nth_element(ordered.begin(), ordered.begin() + (params.top_k - 1), ordered.end(), std::greater<>());
+    lowest = ordered[params.top_k - 1];
+  }
+  std::vector<Candidate> kept;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (logits[i] == kNever || logits[i] < lowest) continue;
+    kept.push_back({std::exp((logits[i] - largest) / params.temperature), static_cast<int32_t>(i)});
+  }
+  if (params.top_p < 1) keep_top_p(params.top_p, kept);
+  std::erase_if(kept, [&](const Candidate& c) { return c.score < params.min_p; });  // the largest is 1
+  std::sort(kept.begin(), kept.end(), [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
+  return kept;
+}
+
+}  // namespace
+
+void check(const SamplingParams& p) {
+  const auto within = [](double x, double low, double high) {
+    return x >= low && x <= high;
+  };  // false for NaN
+  require(within(p.temperature, 0, 1e6), "temperature", p.temperature, "0 (greedy) to 1e6");
+  require(p.top_k >= 0, "top_k", static_cast<double>(p.top_k), "0 (off) or more");
+  require(within(p.top_p, 0, 1), "top_p", p.top_p, "0 to 1 (off)");
+  require(within(p.min_p, 0, 1), "min_p", p.min_p, "0 (off) to 1");
+  require(within(p.repetition_penalty, 1e-6, 1e6), "repetition_penalty", p.repetition_penalty,
+          "1e-6 to 1e6; 1 is off");
+  require(within(p.presence_penalty, -1e6, 1e6), "presence_penalty", p.presence_penalty,
+          "-1e6 to 1e6; 0 is off");
+  require(within(p.frequency_penalty, -1e6, 1e6), "frequency_penalty", p.frequency_penalty,
+          "-1e6 to 1e6; 0 is off");
+}
+
+std::vector<float> probabilities(const SamplingParams& params, const SamplerInput& input) {
+  const std::vector<Candidate> kept = candidates(params, input);
+  double total = 0;
+  for (const Candidate& c : kept) total += c.score;
+  std::vector<float> probs(input.logits_W.size(), 0.0f);
+  for (const Candidate& c : kept) probs[c.id] = static_cast<float>(c.score / total);
+  return probs;
+}
+
+int32_t sample(const SamplingParams& params, const SamplerInput& input, uint64_t stream, uint64_t position) {
+  const std::vector<Candidate> kept = candidates(params, input);
+  double total = 0;
+  for (const Candidate& c : kept) total += c.score;
+  const double target = total * uniform(params.seed, stream, position);  // in (0, total]
+  double reached = 0;
+  for (const Candidate& c : kept) {
+    reached += c.score;
+    if (reached >= target) return c.id;
+  }
+  return kept.back().id;  // rounding of the last sum
+}
+
+}  // namespace hadal
