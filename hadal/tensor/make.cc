@@ -5,6 +5,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/silu.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
@@ -37,6 +38,7 @@ Tensor full(at::IntArrayRef shape, double value, at::ScalarType dtype) { return 
 Tensor arange(int64_t begin, int64_t end) { return at::arange(begin, end, at::kLong); }
 Tensor cat(const std::vector<Tensor>& parts, int64_t dim) { return at::cat(parts, dim); }
 Tensor stack(const std::vector<Tensor>& parts, int64_t dim) { return at::stack(parts, dim); }
+Tensor silu(const Tensor& x) { return at::silu(x); }
 
 Tensor from_ids(std::span<const int32_t> ids) { return copied(ids, at::kInt).to(at::kLong); }
 Tensor from_ints(std::span<const int64_t> values) { return copied(values, at::kLong); }

@@ -16,6 +16,7 @@ Tensor full(at::IntArrayRef shape, double value, at::ScalarType dtype = at::kFlo
 Tensor arange(int64_t begin, int64_t end);  // int64
 Tensor cat(const std::vector<Tensor>& parts, int64_t dim);
 Tensor stack(const std::vector<Tensor>& parts, int64_t dim);
+Tensor silu(const Tensor& x);
 
 // [S] int64 from ids; [n] float from values. Copies.
 Tensor from_ids(std::span<const int32_t> ids);

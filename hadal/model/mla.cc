@@ -1,0 +1,85 @@
+#include "hadal/model/mla.h"
+
+#include <cmath>
+
+#include "hadal/ops/rms_norm.h"
+#include "hadal/tensor/make.h"
+#include "hadal/tensor/shape.h"
+
+namespace hadal {
+namespace {
+
+// The latent norms use the class default of the references, not the model's norm_eps (spec 4.1).
+constexpr double kLatentNormEps = 1e-6;
+
+// softmax of scores [B, H, S, L] in fp32 under the causal mask, in the scores' dtype.
+Tensor causal_softmax(const Tensor& score_BHSL) {
+  const int64_t S = score_BHSL.size(2), L = score_BHSL.size(3);
+  Tensor score = score_BHSL.to(at::kFloat);
+  if (S > 1) {
+    const Tensor query_position = arange(L - S, L).unsqueeze(1);
+    score = score.masked_fill(arange(0, L).gt(query_position), -INFINITY);
+  }
+  return score.softmax(-1).to(score_BHSL.scalar_type());
+}
+
+Tensor k_up_HNC(const MlaConfig& mla, const MlaWeights& w) {
+  return w.kv_up.unflatten(0, {mla.num_heads, mla.nope_dim + mla.value_dim}).narrow(1, 0, mla.nope_dim);
+}
+
+Tensor v_up_HVC(const MlaConfig& mla, const MlaWeights& w) {
+  return w.kv_up.unflatten(0, {mla.num_heads, mla.nope_dim + mla.value_dim})
+      .narrow(1, mla.nope_dim, mla.value_dim);
+}
+
+void check_shapes(const MlaConfig& mla, const MlaQuery& q, const Tensor& latent_BLC, const Tensor& rope_key_BLR) {
+  const int64_t B = latent_BLC.size(0), L = latent_BLC.size(1), S = q.q_nope_BSHN.size(1);
+  const int64_t H = mla.num_heads, N = mla.nope_dim, R = mla.rope_dim, C = mla.kv_latent;
+  const Tensor &q_nope_BSHN = q.q_nope_BSHN, &q_rope_BSHR = q.q_rope_BSHR;
+  HADAL_SHAPE(q_nope_BSHN, B, S, H, N);
+  HADAL_SHAPE(q_rope_BSHR, B, S, H, R);
+  HADAL_SHAPE(latent_BLC, B, L, C);
+  HADAL_SHAPE(rope_key_BLR, B, L, R);
+}
+
+}  // namespace
+
+LatentRow project_latent(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_BSD,
+                         const RopeAngles& angles) {
+  const Tensor raw = x_BSD.matmul(w.kv_down.t());  // [B, S, C+R]; only the latent part is normed
+  return {rms_norm(raw.narrow(-1, 0, mla.kv_latent), w.kv_norm, kLatentNormEps),
+          rope(raw.narrow(-1, mla.kv_latent, mla.rope_dim), angles)};
+}
+
+MlaQuery project_query(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_BSD, const RopeAngles& angles) {
+  const Tensor flat = mla.query_latent == 0
+                          ? x_BSD.matmul(w.query.t())
+                          : rms_norm(x_BSD.matmul(w.q_down.t()), w.q_norm, kLatentNormEps).matmul(w.q_up.t());
+  const Tensor q_BSHK = flat.unflatten(-1, {mla.num_heads, mla.key_dim()});
+  return {q_BSHK.narrow(-1, 0, mla.nope_dim), rope(q_BSHK.narrow(-1, mla.nope_dim, mla.rope_dim), angles)};
+}
+
+Tensor mla_expanded(const MlaConfig& mla, const MlaWeights& w, const MlaQuery& q, const Tensor& latent_BLC,
+                    const Tensor& rope_key_BLR, double scale) {
+  check_shapes(mla, q, latent_BLC, rope_key_BLR);
+  const int64_t H = mla.num_heads, N = mla.nope_dim, V = mla.value_dim;
+  const Tensor kv_BHLX = latent_BLC.matmul(w.kv_up.t()).unflatten(-1, {H, N + V}).transpose(1, 2);  // X: N+V
+  const Tensor rope_key_BHLR = rope_key_BLR.unsqueeze(1).expand({-1, H, -1, -1});
+  const Tensor key_BHLK = cat({kv_BHLX.narrow(-1, 0, N), rope_key_BHLR}, -1);
+  const Tensor query_BHSK = cat({q.q_nope_BSHN, q.q_rope_BSHR}, -1).transpose(1, 2);
+  const Tensor prob_BHSL = causal_softmax(query_BHSK.matmul(key_BHLK.transpose(2, 3)) * scale);
+  return prob_BHSL.matmul(kv_BHLX.narrow(-1, N, V)).transpose(1, 2);
+}
+
+Tensor mla_absorbed(const MlaConfig& mla, const MlaWeights& w, const MlaQuery& q, const Tensor& latent_BLC,
+                    const Tensor& rope_key_BLR, double scale) {
+  check_shapes(mla, q, latent_BLC, rope_key_BLR);
+  const Tensor key_BLX = cat({latent_BLC, rope_key_BLR}, -1).unsqueeze(1);  // X: C+R, one for all heads
+  const Tensor q_latent_BHSC = q.q_nope_BSHN.transpose(1, 2).matmul(k_up_HNC(mla, w));
+  const Tensor query_BHSX = cat({q_latent_BHSC, q.q_rope_BSHR.transpose(1, 2)}, -1);
+  const Tensor prob_BHSL = causal_softmax(query_BHSX.matmul(key_BLX.transpose(2, 3)) * scale);
+  const Tensor sum_BHSC = prob_BHSL.matmul(latent_BLC.unsqueeze(1));
+  return sum_BHSC.matmul(v_up_HVC(mla, w).transpose(1, 2)).transpose(1, 2);
+}
+
+}  // namespace hadal

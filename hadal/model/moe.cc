@@ -1,0 +1,89 @@
+#include "hadal/model/moe.h"
+
+#include <cmath>
+
+#include "hadal/tensor/make.h"
+#include "hadal/tensor/shape.h"
+
+namespace hadal {
+namespace {
+
+constexpr double kNormEpsilon = 1e-20;  // keeps an all-zero choice finite, as the references do
+
+// Indices of the k greatest along the last dimension; equal scores keep the lower index.
+Tensor top_indices(const Tensor& score, int64_t k) {
+  return std::get<1>(score.sort(/*stable=*/true, /*dim=*/-1, /*descending=*/true)).narrow(-1, 0, k);
+}
+
+// score_TE with every expert outside the kept groups at -inf.
+Tensor close_groups(const MoeConfig& moe, const Tensor& score_TE) {
+  const int64_t E = moe.num_experts, G = moe.num_groups;
+  const Tensor score_TGX = score_TE.unflatten(-1, {G, E / G});  // X: experts of a group
+  const Tensor sorted_TGX = std::get<0>(score_TGX.sort(/*stable=*/true, -1, /*descending=*/true));
+  const Tensor group_TG = moe.choice == Choice::kGroupMax ? sorted_TGX.select(-1, 0)
+                                                          : sorted_TGX.narrow(-1, 0, 2).sum(-1);
+  const Tensor kept_TY = top_indices(group_TG, moe.num_groups_kept);
+  const Tensor closed_TG = group_TG.new_ones(group_TG.sizes(), at::kBool).scatter(1, kept_TY, 0);
+  return score_TGX.masked_fill(closed_TG.unsqueeze(-1), -INFINITY).flatten(-2);
+}
+
+}  // namespace
+
+Routing route(const MoeConfig& moe, const Tensor& logit_TE, const Tensor& bias_E) {
+  const int64_t T = logit_TE.size(0), E = moe.num_experts;
+  HADAL_SHAPE(logit_TE, T, E);
+  const Tensor wide_TE = logit_TE.to(at::kFloat);
+  const Tensor affinity_TE = moe.scoring == Scoring::kSigmoid ? wide_TE.sigmoid() : wide_TE.softmax(-1);
+
+  Tensor choice_TE = affinity_TE.detach();
+  if (moe.choice == Choice::kGroupTopTwo) {
+    HADAL_SHAPE(bias_E, E);
+    choice_TE = choice_TE + bias_E;
+  }
+  if (moe.choice != Choice::kGreedy && moe.num_groups > 1) choice_TE = close_groups(moe, choice_TE);
+  const Tensor expert_TA = std::get<0>(top_indices(choice_TE, moe.top_k).sort(-1));
+
+  Tensor weight_TA = affinity_TE.gather(1, expert_TA);
+  const bool normalize = moe.normalize && moe.top_k > 1;
+  if (normalize) weight_TA = weight_TA / (weight_TA.sum(-1, /*keepdim=*/true) + kNormEpsilon);
+  // The V2 code either normalises or scales (spec 7.1); V3 does both.
+  if (moe.scoring == Scoring::kSigmoid || !normalize) weight_TA = weight_TA * moe.scale;
+  return {expert_TA, weight_TA, affinity_TE};
+}
+
+Tensor mlp(const MlpWeights& w, const Tensor& x) {
+  return (silu(x.matmul(w.gate.t())) * x.matmul(w.up.t())).matmul(w.down.t());
+}
+
+Tensor experts(const ExpertWeights& w, const Tensor& x_TD, const Routing& routing) {
+  const int64_t T = x_TD.size(0), D = x_TD.size(1), A = routing.expert_TA.size(1), E = w.gate_EMD.size(0);
+  HADAL_SHAPE(x_TD, T, D);
+  const Tensor flat_U = routing.expert_TA.flatten();
+  const auto [sorted_U, order_U] = flat_U.sort(/*stable=*/true, 0);
+  const std::vector<int64_t> count_E = to_ints(flat_U.bincount({}, E));
+  const Tensor copy_UD = x_TD.index_select(0, order_U.floor_divide(A));
+
+  std::vector<Tensor> parts;
+  for (int64_t e = 0, begin = 0; e < E; begin += count_E[static_cast<size_t>(e++)]) {
+    const int64_t count = count_E[static_cast<size_t>(e)];
+    if (count == 0) continue;
+    const MlpWeights expert{w.gate_EMD.select(0, e), w.up_EMD.select(0, e), w.down_EDM.select(0, e)};
+    parts.push_back(mlp(expert, copy_UD.narrow(0, begin, count)));
+  }
+  // Back to token order: slot a of token t stands at place_U[t*A + a] of the sorted rows.
+  const Tensor place_U = std::get<1>(order_U.sort(0));
+  const Tensor out_TAD = cat(parts, 0).index_select(0, place_U).view({T, A, D}).to(at::kFloat);
+  return (out_TAD * routing.weight_TA.unsqueeze(-1)).sum(1);
+}
+
+MoeOutput moe_block(const MoeConfig& moe, const MoeWeights& w, const Tensor& x_TD) {
+  MoeOutput result;
+  result.logit_TE = x_TD.to(at::kFloat).matmul(w.router_ED.to(at::kFloat).t());
+  result.routing = route(moe, result.logit_TE, w.balance_bias_E);
+  result.y_TD = experts(w.experts, x_TD, result.routing);
+  if (w.shared.gate.defined()) result.y_TD = result.y_TD + mlp(w.shared, x_TD).to(at::kFloat);
+  result.y_TD = result.y_TD.to(x_TD.scalar_type());
+  return result;
+}
+
+}  // namespace hadal

@@ -1,0 +1,62 @@
+// The whole network: embedding, layers of latent attention and FFN or MoE, final norm, head, MTP modules.
+#pragma once
+#include <vector>
+
+#include "hadal/config.h"
+#include "hadal/model/latent_cache.h"
+#include "hadal/model/mla.h"
+#include "hadal/model/moe.h"
+#include "hadal/model/weights.h"
+
+namespace hadal {
+
+// Which form attention takes. kAuto: expanded without a cache or for long inputs, absorbed for decoding.
+enum class MlaForm { kAuto, kExpanded, kAbsorbed };
+
+// What one layer did, for comparisons, balance losses and load counts.
+struct LayerTrace {
+  int64_t layer = 0;
+  Tensor hidden_BSD;  // residual stream after the layer
+  LatentRow row;
+  bool is_moe = false;
+  Tensor logit_TE;  // with is_moe; T = B*S
+  Routing routing;
+};
+struct Trace {
+  Tensor embedded_BSD;
+  std::vector<LayerTrace> layers;
+};
+
+class Transformer {
+ public:
+  // REQUIRES: weights hold every tensor of weight_specs(config).
+  Transformer(ModelConfig config, ModelWeights weights);
+
+  // Hidden states after the final norm, [B, S, D], of ids_BS (int64) at positions cache->length() onwards
+  // (0 without a cache). With a cache the new rows are appended to it. Differentiable without a cache.
+  // Throws invalid_argument for an id outside the vocabulary, exhausted for a full cache.
+  Tensor forward(const Tensor& ids_BS, LatentCache* cache = nullptr, Trace* trace = nullptr,
+                 MlaForm form = MlaForm::kAuto) const;
+
+  // Output of MTP module `depth` (0-based), [B, S, D] after its own final norm: position i joins hidden i
+  // (the previous module's output, or forward's) with the embedding of the token depth+1 further on.
+  Tensor mtp(int64_t depth, const Tensor& hidden_BSD, const Tensor& next_ids_BS, Trace* trace = nullptr) const;
+
+  // [..., D] -> [..., W]
+  Tensor logits(const Tensor& hidden) const;
+
+  const ModelConfig& config() const { return config_; }
+  ModelWeights& weights() { return weights_; }
+  const ModelWeights& weights() const { return weights_; }
+  at::ScalarType dtype() const { return weights_.embedding_WD.scalar_type(); }
+
+ private:
+  Tensor embed(const Tensor& ids_BS) const;
+  Tensor layer(int64_t index, Tensor x_BSD, const RopeAngles& angles, LatentCache* cache, Trace* trace,
+               MlaForm form) const;
+
+  ModelConfig config_;
+  ModelWeights weights_;
+};
+
+}  // namespace hadal
