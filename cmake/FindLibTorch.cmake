@@ -12,10 +12,8 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::cpu)
   target_include_directories(LibTorch::cpu SYSTEM INTERFACE ${LibTorch_INCLUDE_DIR})
   target_compile_definitions(LibTorch::cpu INTERFACE AT_PER_OPERATOR_HEADERS)
   target_link_libraries(LibTorch::cpu INTERFACE ${LibTorch_CPU} ${LibTorch_C10})
-  # The CUDA wheel's torch_cpu needs libcudart and libcupti at load time.
-  file(GLOB cuda_libs ${HADAL_LIBTORCH}/nvidia/*/lib)
-  set(LibTorch_RPATH ${HADAL_LIBTORCH}/torch/lib ${cuda_libs})
-  foreach(dir ${LibTorch_RPATH})
-    target_link_options(LibTorch::cpu INTERFACE -Wl,-rpath,${dir} -Wl,-rpath-link,${dir})
-  endforeach()
+  # The CUDA wheel's torch_cpu needs libcudart and libcupti at load time. It finds them itself, through
+  # its own rpath ($ORIGIN/../../nvidia/cu13/lib); GNU ld wants to see them at link time too.
+  target_link_options(LibTorch::cpu INTERFACE -Wl,-rpath,${HADAL_LIBTORCH}/torch/lib
+                                              -Wl,-rpath-link,${HADAL_LIBTORCH}/nvidia/cu13/lib)
 endif()

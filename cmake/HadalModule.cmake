@@ -27,8 +27,8 @@ function(_hadal_test target torch)
   if(torch)
     hadal_use_pch(${target})
   endif()
-  add_test(NAME ${target} COMMAND ${target})
-  set_tests_properties(${target} PROPERTIES WORKING_DIRECTORY ${CMAKE_SOURCE_DIR} TIMEOUT 1200)
+  add_test(NAME ${HADAL_TEST_PREFIX}${target} COMMAND ${target})
+  set_tests_properties(${HADAL_TEST_PREFIX}${target} PROPERTIES WORKING_DIRECTORY ${CMAKE_SOURCE_DIR} TIMEOUT 1200)
 endfunction()
 
 # One precompiled header, built once with hadal_tensor and reused with identical flags.

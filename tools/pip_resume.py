@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """pip_resume.py FOLDER PIP_ARGUMENTS...: pip, but a broken download is continued, within a run and across runs.
 
-The body of every download is kept in FOLDER/NAME.partial. Index, certificates, proxies, time-outs and the
-check of hashes stay pip's own. Only pip's Downloader is replaced; a pip without one runs as it is.
+The body of every download is kept in FOLDER/NAME.partial; FOLDER/requirements.txt holds the pinned hashes.
+Index, certificates, proxies, time-outs and the check of hashes stay pip's own. Only pip's Downloader is
+replaced; a pip without one runs as it is.
 """
 import hashlib
 import os
@@ -89,8 +90,9 @@ def run_pip(folder, arguments):
             time.sleep(min(0.1 * 2**barren, 10))
 
     def download(self, link, location):
+        pins = (folder / "requirements.txt").read_text()
         partial, content_type = bring(self._session, link)
-        if link.hash_name == "sha256" and sha256(partial) != link.hash:
+        if f"sha256:{sha256(partial)}" not in pins:
             say(f"{link.filename}: what was kept is damaged, starting over")
             partial.unlink()
             partial, content_type = bring(self._session, link)
