@@ -2,6 +2,7 @@
 #pragma once
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "hadal/checkpoint.h"
@@ -31,11 +32,18 @@ std::optional<StoredTensor> find_weight(const Checkpoint& checkpoint, const HfTe
 // weight_scale_inv of an F8_E4M3 weight, or nullptr.
 const StoredTensor* find_scale(const Checkpoint& checkpoint, const StoredTensor& weight);
 
+std::string scale_name(const std::string& weight);  // "X.weight" -> "X.weight_scale_inv"
+bool is_scale_name(std::string_view name);
+bool is_rotary_table(std::string_view name);  // a buffer some checkpoints carry along
+
+// What is wrong with the block scales of a weight; "" if nothing, or if it is not F8_E4M3.
+std::string scale_problem(const Checkpoint& checkpoint, const StoredTensor& weight);
+
 // A weight as floats (out [num_values]); block FP8 is dequantised with its scale. `first_row`/`rows` select
 // rows of a matrix; rows < 0: all. Throws corrupt if an F8 weight has no fitting scale, unsupported.
 void read_f32(const Checkpoint& checkpoint, const StoredTensor& weight, float* out, int64_t first_row = 0,
               int64_t rows = -1);
-// The same rounded to bfloat16 bits (FP8: dequantised in float, one rounding). `scratch`-free for BF16 input.
+// The same rounded to bfloat16 bits (FP8: dequantised in float, one rounding).
 void read_bf16(const Checkpoint& checkpoint, const StoredTensor& weight, uint16_t* out);
 
 // MTP layers really stored: 0 ... Layers from num_layers on that have an eh_proj.

@@ -16,6 +16,7 @@ namespace hadal {
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;
 
 std::optional<ElementType> parse_element_type(std::string_view name);
+std::vector<std::string> element_type_names();
 
 // A header as far as it can be understood. `problems` are whole error texts; empty: the file is sound.
 struct SafetensorsScan {

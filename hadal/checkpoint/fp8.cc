@@ -1,0 +1,74 @@
+#include "hadal/checkpoint/fp8.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "hadal/checkpoint/numbers.h"
+
+namespace hadal {
+namespace {
+
+// 2^ceil(log2 scale) of a positive normal float, by its bits.
+float round_up_to_power_of_two(float scale) {
+  const uint32_t bits = std::bit_cast<uint32_t>(scale);
+  return std::bit_cast<float>((bits + 0x7FFFFF) & 0x7F800000);
+}
+
+}  // namespace
+
+float block_scale(float amax, bool power_of_two) {
+  if (amax == 0) return 1.0f;
+  const float scale =
+      std::max(amax / kE4m3Max, 0x1p-126f);  // below: subnormal, and amax / scale could overflow
+  return power_of_two ? round_up_to_power_of_two(scale) : scale;
+}
+
+void dequantise_blocks(const uint8_t* code, const float* scale, int64_t rows, int64_t cols, float* out,
+                       int64_t first_row) {
+  const int64_t blocks = fp8_blocks(cols);
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* row_scale = scale + (first_row + r) / kFp8Block * blocks;
+    for (int64_t b = 0; b < blocks; ++b) {
+      const float s = row_scale[b];
+      const int64_t begin = r * cols + b * kFp8Block, end = std::min(begin + kFp8Block, (r + 1) * cols);
+      for (int64_t i = begin; i < end; ++i) out[i] = e4m3_to_f32(code[i]) * s;
+    }
+  }
+}
+
+void quantise_blocks(const float* x, int64_t rows, int64_t cols, bool power_of_two, uint8_t* code,
+                     float* scale) {
+  const int64_t blocks = fp8_blocks(cols);
+  for (int64_t first = 0; first < rows; first += kFp8Block) {
+    const int64_t last = std::min(first + kFp8Block, rows);
+    for (int64_t b = 0; b < blocks; ++b) {
+      const int64_t begin = b * kFp8Block, end = std::min(begin + kFp8Block, cols);
+      float amax = 0;
+      for (int64_t r = first; r < last; ++r)
+        for (int64_t c = begin; c < end; ++c) amax = std::max(amax, std::fabs(x[r * cols + c]));
+      const float s = block_scale(amax, power_of_two);
+      scale[first / kFp8Block * blocks + b] = s;
+      if (!code) continue;
+      for (int64_t r = first; r < last; ++r)
+        for (int64_t c = begin; c < end; ++c) code[r * cols + c] = f32_to_e4m3(x[r * cols + c] / s);
+    }
+  }
+}
+
+void quantise_activations(const float* x, int64_t rows, int64_t cols, bool power_of_two, uint8_t* code,
+                          float* scale) {
+  const int64_t blocks = fp8_blocks(cols);
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t b = 0; b < blocks; ++b) {
+      const int64_t begin = r * cols + b * kFp8Block, end = std::min(begin + kFp8Block, (r + 1) * cols);
+      float amax = 1e-4f;
+      for (int64_t i = begin; i < end; ++i) amax = std::max(amax, std::fabs(x[i]));
+      const float s = power_of_two ? round_up_to_power_of_two(amax / kE4m3Max) : amax / kE4m3Max;
+      scale[r * blocks + b] = s;
+      for (int64_t i = begin; i < end; ++i) code[i] = f32_to_e4m3(x[i] / s);
+    }
+  }
+}
+
+}  // namespace hadal
