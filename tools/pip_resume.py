@@ -29,8 +29,8 @@ def sha256(path):
 
 def write_body(response, partial, mode, total):
     shown = time.monotonic()
-    with open(partial, mode) as out:
-        for block in response.raw.stream(1 << 18, decode_content=False):
+    with open(partial, mode, buffering=0) as out:  # what arrived survives a kill
+        for block in response.raw.stream(1 << 16, decode_content=False):
             out.write(block)
             if time.monotonic() - shown > 5:
                 shown = time.monotonic()
@@ -60,6 +60,7 @@ def get_more(session, url, partial):
 def run_pip(folder, arguments):
     from pip._internal.cli.main import main
     try:
+        import pip._internal.commands.download  # first: pip's own order of imports, which has cycles
         from pip._internal.exceptions import NetworkConnectionError
         from pip._internal.network.download import Downloader
         from pip._vendor.requests import HTTPError
