@@ -29,7 +29,8 @@ void add_mla(Specs& specs, const std::string& prefix, int64_t D, const MlaConfig
 void add_moe(Specs& specs, const std::string& prefix, int64_t D, const MoeConfig& moe) {
   const int64_t E = moe.num_experts, M = moe.expert_dim;
   specs.push_back({prefix + "router", {E, D}, WeightRole::kRouter});
-  if (moe.choice == Choice::kGroupTopTwo) specs.push_back({prefix + "balance_bias", {E}, WeightRole::kBalanceBias});
+  if (moe.choice == Choice::kGroupTopTwo)
+    specs.push_back({prefix + "balance_bias", {E}, WeightRole::kBalanceBias});
   specs.push_back({prefix + "experts.gate", {E, M, D}});
   specs.push_back({prefix + "experts.up", {E, M, D}});
   specs.push_back({prefix + "experts.down", {E, D, M}});
