@@ -70,7 +70,8 @@ def pip_download(requirements, downloads):
     command = [*resuming_pip, "download", "--no-deps", "--no-cache-dir", "--disable-pip-version-check",
                "--require-hashes", "--dest", downloads, *PLATFORM, "--requirement", requirements]
     try:
-        return subprocess.run(command, env={**os.environ, "TMPDIR": str(scratch)}, stdout=sys.stderr).returncode
+        return subprocess.run(command, env={**os.environ, "TMPDIR": str(scratch)}, stdout=sys.stderr,
+                              close_fds=False).returncode
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -132,7 +133,8 @@ def main():
     pins = read_pins(options.pins)
     options.deps.mkdir(parents=True, exist_ok=True)
     lock = open(options.deps / "lock", "w")
-    fcntl.flock(lock, fcntl.LOCK_EX)  # two set-ups at once would unpack over each other
+    os.set_inheritable(lock.fileno(), True)  # a pip that outlives a killed set-up holds it on
+    fcntl.flock(lock, fcntl.LOCK_EX)  # two set-ups at once would write over each other
     downloads = options.deps / "downloads"
     for name in [options.only] if options.only else FOLDERS:
         projects, patterns, prefix = FOLDERS[name]
