@@ -1,0 +1,169 @@
+#include "hadal/cli/command_line.h"
+
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstdlib>
+#include <iostream>
+#include <memory>
+#include <new>
+
+#include "hadal/base/text.h"
+#include "hadal/cli/output.h"
+#include "hadal/cli/version.h"
+#include "hadal/error.h"
+
+namespace hadal {
+namespace {
+
+// All commands with their options, and what the chosen one will do.
+struct Commands {
+  CLI::App app{"hadal: DeepSeek-V2/V3 models, from checkpoint to tokens"};
+  std::function<int()> chosen;
+
+  // `handle` runs after parsing; the options live as long as it.
+  template <class Options>
+  void add(CLI::App& parent, const char* name, const char* help, void (*declare)(CLI::App&, Options&),
+           std::function<int(const Options&)> handle) {
+    CLI::App* command = parent.add_subcommand(name, help);
+    auto options = std::make_shared<Options>();
+    declare(*command, *options);
+    command->callback([this, options, handle] { chosen = [options, handle] { return handle(*options); }; });
+  }
+};
+
+// The handler of this program, or the way to the program that has one.
+template <class Options>
+std::function<int(const Options&)> or_elsewhere(const std::function<int(const Options&)>& handler,
+                                                const Handlers& handlers, const std::string& name,
+                                                char** argv) {
+  if (handler) return handler;
+  return [&handlers, name, argv](const Options&) -> int {
+    if (handlers.elsewhere) return handlers.elsewhere(name, argv);
+    throw Error(ErrorCode::kUnsupported,
+                cat("[cli.", name, "] this build of hadal-compute lacks \"", name, "\"."));
+  };
+}
+
+void add_commands(Commands& all, const Handlers& handlers, char** argv) {
+  CLI::App& app = all.app;
+  app.set_version_flag("--version", version_text());
+  app.require_subcommand(0, 1);  // at most one: a later argument that spells a command is an argument
+  app.get_formatter()->column_width(34);
+  all.add(app, "run", "continue a text, or chat", add_run, or_elsewhere(handlers.run, handlers, "run", argv));
+  all.add(app, "logits", "write a model's logits for given token ids", add_logits,
+          or_elsewhere(handlers.logits, handlers, "logits", argv));
+  all.add(app, "train", "train a model on a text", add_train,
+          or_elsewhere(handlers.train, handlers, "train", argv));
+  all.add(app, "quickstart", "train a tiny model and let it write, in minutes", add_quickstart,
+          or_elsewhere(handlers.quickstart, handlers, "quickstart", argv));
+  all.add<InfoOptions>(app, "info", "size and cost of a model; or this program and machine", add_info,
+                       run_info);
+  all.add<InspectOptions>(app, "inspect", "what is in a checkpoint and what is wrong with it", add_inspect,
+                          run_inspect);
+  all.add<ConvertCommandOptions>(app, "convert", "write a checkpoint in another dtype", add_convert,
+                                 run_convert);
+
+  CLI::App& tokenizer = *app.add_subcommand("tokenizer", "encode, decode, train and look at tokenizers");
+  using T = TokenizerOptions;
+  all.add<T>(tokenizer, "encode", "text to token ids", add_tokenizer_encode, run_tokenizer_encode);
+  all.add<T>(tokenizer, "decode", "token ids to text", add_tokenizer_decode, run_tokenizer_decode);
+  all.add<T>(tokenizer, "info", "vocabulary, special tokens, split patterns", add_tokenizer_info,
+             run_tokenizer_info);
+  all.add<T>(tokenizer, "chat", "render chat messages as the model sees them", add_tokenizer_chat,
+             run_tokenizer_chat);
+  all.add<TokenizerTrainOptions>(tokenizer, "train", "learn a tokenizer from text", add_tokenizer_train,
+                                 run_tokenizer_train);
+  all.add<CompletionOptions>(app, "completion", "print a completion script for a shell", add_completion,
+                             [&app](const CompletionOptions& o) { return run_completion(o, app); });
+}
+
+// The command that the arguments reached, and its name with those above it: "hadal tokenizer encode".
+const CLI::App& innermost(const CLI::App& app, std::string& path) {
+  const CLI::App* at = &app;
+  path = "hadal";
+  while (!at->get_subcommands().empty()) {
+    at = at->get_subcommands().front();
+    path += " " + at->get_name();
+  }
+  return *at;
+}
+
+int usage_error(const std::string& what, const std::string& path) {
+  std::cerr << "hadal: " << one_line(what) << "\nTry \"" << path << " --help\".\n";
+  return 2;
+}
+
+// The first argument that nothing took, with the nearest name there is.
+std::string unexpected_argument(const CLI::App& app, const CLI::App& command) {
+  const std::vector<std::string> left = app.remaining(true);
+  for (const std::string& argument : left) {
+    if (argument.size() < 2 || argument[0] != '-') continue;
+    const std::string name = argument.substr(0, argument.find('='));
+    std::vector<std::string> known;
+    for (const CLI::Option* option : command.get_options())
+      for (const std::string& spelled : option->get_lnames()) known.push_back("--" + spelled);
+    return cat("unknown option ", name, did_you_mean(name, known));
+  }
+  if (left.empty()) return "";
+  std::vector<std::string> known;
+  for (const CLI::App* one : command.get_subcommands({})) known.push_back(one->get_name());
+  return known.empty() ? cat("unexpected argument \"", left[0], "\"")
+                       : cat("unknown command \"", left[0], "\"", did_you_mean(left[0], known));
+}
+
+// -1: parsed, go on; else the exit code.
+int parse(Commands& all, int argc, char** argv) {
+  std::string path;
+  try {
+    all.app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    print(all.app.help());
+    return 0;
+  } catch (const CLI::CallForVersion&) {
+    print(version_text() + "\n");
+    return 0;
+  } catch (const CLI::ParseError& e) {
+    const CLI::App& command = innermost(all.app, path);
+    const std::string left = unexpected_argument(all.app, command);
+    return usage_error(left.empty() ? e.what() : left, path);
+  }
+  if (all.chosen) return -1;
+  std::cerr << all.app.help();
+  return 2;
+}
+
+int report(const std::string& what, const char* code, int argc, char** argv) {
+  std::cerr << "hadal: " << one_line(what) << "\n";
+  if (const char* trace = std::getenv("HADAL_TRACE"); trace && std::string(trace) == "1") {
+    std::cerr << "  code: " << code << "\n  command:";
+    for (int i = 0; i < argc; ++i) std::cerr << " " << one_line(argv[i]);
+    std::cerr << "\n";
+  }
+  return 1;
+}
+
+}  // namespace
+
+int hadal_main(int argc, char** argv, const Handlers& handlers) {
+  std::signal(SIGPIPE, SIG_IGN);  // a closed stdout is noticed by print()
+  try {
+    Commands all;
+    add_commands(all, handlers, argv);
+    int code = parse(all, argc, argv);
+    if (code < 0) code = all.chosen();
+    flush_output();
+    return code;
+  } catch (const ReaderGone&) {
+    return 0;
+  } catch (const Error& e) {
+    report(e.what(), name(e.code()), argc, argv);
+    return exit_code(e.code());
+  } catch (const std::bad_alloc&) {
+    return report("[cli] out of memory.", "exhausted", argc, argv);
+  } catch (const std::exception& e) {  // LibTorch's carry a stack after the first line
+    const std::string what = e.what();
+    return report(what.substr(0, what.find('\n')), "internal", argc, argv);
+  }
+}
+
+}  // namespace hadal

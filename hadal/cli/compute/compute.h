@@ -1,0 +1,12 @@
+// Commands that compute, in hadal-compute. Each returns the exit code and throws hadal::Error.
+#pragma once
+#include "hadal/cli/options.h"
+
+namespace hadal {
+
+int run_run(const RunOptions& options);
+int run_logits(const LogitsOptions& options);
+int run_train(const TrainOptions& options);
+int run_quickstart(const QuickstartOptions& options);
+
+}  // namespace hadal

@@ -1,0 +1,11 @@
+// hadal-compute: hadal with the commands that compute.
+#include "hadal/cli/command_line.h"
+#include "hadal/cli/compute/compute.h"
+
+int main(int argc, char** argv) {
+  const hadal::Handlers handlers{.run = hadal::run_run,
+                                 .logits = hadal::run_logits,
+                                 .train = hadal::run_train,
+                                 .quickstart = hadal::run_quickstart};
+  return hadal::hadal_main(argc, argv, handlers);
+}

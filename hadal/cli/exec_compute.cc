@@ -1,0 +1,35 @@
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+
+#include "hadal/base/text.h"
+#include "hadal/cli/command_line.h"
+#include "hadal/error.h"
+
+namespace hadal {
+
+std::string find_compute() {
+  std::error_code error;
+  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
+  if (error) return "";
+  const auto folder = self.parent_path();
+  for (const auto& place : {folder / "hadal-compute", folder / "../libexec/hadal/hadal-compute"})
+    if (::access(place.c_str(), X_OK) == 0) return place.lexically_normal().string();
+  return "";
+}
+
+int exec_compute(const std::string& command, char** argv) {
+  const std::string compute = find_compute();
+  if (compute.empty())
+    throw Error(
+        ErrorCode::kNotFound,
+        cat("[cli.", command, "] \"", command, "\" needs hadal-compute, the part that links LibTorch: it is ",
+            "neither beside this program nor in ../libexec/hadal. Build it: ./dev build."));
+  ::execv(compute.c_str(), argv);
+  throw Error(ErrorCode::kUnavailable,
+              cat("[cli.", command, "] cannot start ", compute, ": ", std::strerror(errno), "."));
+}
+
+}  // namespace hadal

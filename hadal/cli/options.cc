@@ -1,0 +1,164 @@
+#include "hadal/cli/options.h"
+
+#include "hadal/cli/flags.h"
+#include "hadal/error.h"
+#include "hadal/tokenizer.h"
+
+namespace hadal {
+namespace {
+
+void model(CLI::App& app, std::string& value) {
+  file_flag(app, "MODEL", value, "model folder (config.json, *.safetensors, tokenizer.json)", "DIR")
+      ->required();
+}
+
+void threads(CLI::App& app, int64_t& value) {
+  count_or_zero_flag(app, "--threads", value, "CPU threads; 0: all cores");
+}
+
+void dtype(CLI::App& app, std::string& value) {
+  choice_flag(app, "--dtype", value, "of the weights in memory; auto: as stored, FP8 as bf16",
+              {"auto", "f32", "bf16"});
+}
+
+void seed(CLI::App& app, uint64_t& value, const char* help) {
+  count_or_zero_flag(app, "--seed", value, help);
+}
+
+// Ranges are the sampler's own (hadal::check), asked with one field changed at a time.
+template <class T>
+CLI::Option* sampling(CLI::App& app, const std::string& name, SamplingParams& params,
+                      T SamplingParams::*field, const std::string& help) {
+  const auto refuse = [field](const std::string& text) -> std::string {
+    SamplingParams alone;
+    if (!parse_number(text, alone.*field)) return cat("got \"", text, "\", need a number");
+    try {
+      check(alone);
+    } catch (const Error& e) {
+      const std::string what = e.what();
+      return what.substr(what.find("got "));
+    }
+    return "";
+  };
+  return app.add_option(name, params.*field, help)->type_name("N")->capture_default_str()->check(refuse, "");
+}
+
+void sampling_flags(CLI::App& app, RunOptions& o) {
+  auto* temperature = sampling(app, "--temperature", o.sampling, &SamplingParams::temperature, "0: greedy");
+  app.add_flag("--greedy", o.greedy, "always the likeliest token; the same as --temperature 0")
+      ->excludes(temperature);
+  sampling(app, "--top-k", o.sampling, &SamplingParams::top_k, "choose among the k likeliest; 0: off");
+  sampling(app, "--top-p", o.sampling, &SamplingParams::top_p,
+           "choose among the fewest of this total; 1: off");
+  sampling(app, "--min-p", o.sampling, &SamplingParams::min_p,
+           "drop what is below this times the likeliest; 0: off");
+  sampling(app, "--repetition-penalty", o.sampling, &SamplingParams::repetition_penalty,
+           "of tokens seen, prompt included; 1: off");
+  sampling(app, "--presence-penalty", o.sampling, &SamplingParams::presence_penalty,
+           "of tokens generated; 0: off");
+  sampling(app, "--frequency-penalty", o.sampling, &SamplingParams::frequency_penalty,
+           "of each time a token was generated; 0: off");
+  seed(app, o.sampling.seed, "the same seed gives the same text");
+}
+
+std::string non_empty(const std::string& text) {
+  return text.empty() ? "got \"\", need some text" : "";
+}
+
+}  // namespace
+
+void add_run(CLI::App& app, RunOptions& o) {
+  model(app, o.model);
+  auto* prompt = app.add_option("-p,--prompt", o.prompt, "text to continue; none: a chat on the terminal");
+  prompt->type_name("TEXT");
+  auto* prompt_file =
+      file_flag(app, "--prompt-file", o.prompt_file, "file with the text to continue; -: stdin");
+  auto* ids = file_flag(app, "--ids", o.ids_file, "file with token ids to continue; -: stdin");
+  prompt->excludes(prompt_file)->excludes(ids);
+  prompt_file->excludes(ids);
+  count_flag(app, "--max-tokens", o.max_tokens, "new tokens at most");
+  sampling_flags(app, o);
+  app.add_option("--stop", o.stop, "end before this text; may be given several times")
+      ->type_name("TEXT")
+      ->allow_extra_args(false)
+      ->check(non_empty, "");
+  app.add_flag("--chat", o.chat, "the prompt is a user's turn, rendered by the chat template");
+  choice_flag(app, "--template", o.chat_template, "chat format instead of the tokenizer's own",
+              ChatTemplate::names());
+  app.add_option("--system", o.system, "system prompt of the chat")->type_name("TEXT");
+  dtype(app, o.dtype);
+  threads(app, o.threads);
+  json_flag(app, o.json);
+}
+
+void add_logits(CLI::App& app, LogitsOptions& o) {
+  model(app, o.model);
+  file_flag(app, "--ids", o.ids_file, "token ids, a line per sequence or JSON; -: stdin")->required();
+  file_flag(app, "--out", o.out, "safetensors file to write")->required();
+  app.add_flag("--hidden", o.hidden, "also the hidden state after each layer");
+  app.add_flag("--routing", o.routing, "also router logits, chosen experts and weights");
+  app.add_flag("--cache", o.cache, "also the latents and rotated keys that are cached");
+  count_or_zero_flag(app, "--decode", o.decode, "also this many greedy tokens and their logits");
+  dtype(app, o.dtype);
+  threads(app, o.threads);
+}
+
+void add_train(CLI::App& app, TrainOptions& o) {
+  auto* preset =
+      choice_flag(app, "--preset", o.preset, "built-in configuration; default tiny", preset_names());
+  file_flag(app, "--config", o.config, "config.json of the model")->excludes(preset);
+  file_flag(app, "--data", o.data, "UTF-8 text to learn from")->required();
+  file_flag(app, "--tokenizer", o.tokenizer, "tokenizer.json or its folder; default: learned from the data");
+  file_flag(app, "--out", o.out, "folder to write the model to", "DIR")->required();
+  not_negative_flag(app, "--minutes", o.minutes, "stop after this time; 0: no limit");
+  count_or_zero_flag(app, "--steps", o.steps, "stop after this many steps; 0: no limit");
+  count_flag(app, "--batch", o.batch, "sequences per step");
+  number_flag(
+      app, "--length", o.length, "tokens per sequence", [](int64_t x) { return x >= 2; },
+      "an integer of at least 2");
+  positive_flag(app, "--lr", o.lr, "peak learning rate");
+  count_or_zero_flag(app, "--warmup", o.warmup, "steps of linear warm-up");
+  not_negative_flag(app, "--weight-decay", o.weight_decay, "of matrices");
+  positive_flag(app, "--clip", o.clip, "global gradient norm at most");
+  not_negative_flag(app, "--mtp-weight", o.mtp_weight, "of the multi-token prediction loss");
+  seed(app, o.seed, "of initial weights and data order");
+  threads(app, o.threads);
+}
+
+void add_quickstart(CLI::App& app, QuickstartOptions& o) {
+  file_flag(app, "--data", o.data, "UTF-8 text to learn from; default: text made by hadal");
+  positive_flag(app, "--minutes", o.minutes, "of training, at most");
+  file_flag(app, "--out", o.out, "folder to write the model to", "DIR");
+  seed(app, o.seed, "of everything random");
+  threads(app, o.threads);
+}
+
+void add_info(CLI::App& app, InfoOptions& o) {
+  auto* source =
+      file_flag(app, "MODEL", o.model, "model folder or config.json; none: this program and machine");
+  choice_flag(app, "--preset", o.preset, "built-in configuration instead", preset_names())->excludes(source);
+  count_flag(app, "--context", o.context, "tokens of context for the FLOPs; default 4096")->default_str("");
+  json_flag(app, o.json);
+}
+
+void add_inspect(CLI::App& app, InspectOptions& o) {
+  file_flag(app, "PATH", o.path, "model folder, .safetensors file or its index")->required();
+  json_flag(app, o.json);
+}
+
+void add_convert(CLI::App& app, ConvertCommandOptions& o) {
+  file_flag(app, "SOURCE", o.source, "model folder", "DIR")->required();
+  file_flag(app, "DESTINATION", o.destination, "folder to write", "DIR")->required();
+  choice_flag(app, "--dtype", o.dtype, "of the matrices; fp8: official 128x128 blocks",
+              {"f32", "f16", "bf16", "fp8"});
+  app.add_flag("--power-of-two-scales", o.convert.power_of_two_scales, "fp8 only: scales as in V3.1 (ue8m0)");
+  count_flag(app, "--max-shard-bytes", o.convert.max_shard_bytes, "start a new file beyond this");
+  app.add_flag("--overwrite", o.convert.overwrite, "replace an existing destination");
+}
+
+void add_completion(CLI::App& app, CompletionOptions& o) {
+  choice_flag(app, "SHELL", o.shell, "the shell to print a completion script for", {"bash", "zsh", "fish"})
+      ->required();
+}
+
+}  // namespace hadal

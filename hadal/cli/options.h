@@ -1,0 +1,137 @@
+// What each command was asked to do, and the declaration of its flags. One struct and one add_ function per
+// command; both programs (hadal and hadal-compute) read the command line through them. Torch-free.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "hadal/checkpoint.h"
+#include "hadal/engine/sampler.h"
+
+namespace CLI {
+class App;
+}
+
+namespace hadal {
+
+struct RunOptions {
+  std::string model;                  // folder: config.json, weights, tokenizer
+  std::optional<std::string> prompt;  // text itself
+  std::string prompt_file;            // "-": stdin; "": none
+  std::string ids_file;               // token ids instead of text; see read_token_ids()
+  int64_t max_tokens = 256;           // new tokens at most
+  SamplingParams sampling;            // checked; --greedy has set temperature 0
+  bool greedy = false;
+  std::vector<std::string> stop;  // none empty
+  std::string dtype = "auto";     // of the weights in memory: auto (as stored, FP8 as bf16), f32, bf16
+  bool chat = false;              // the prompt is a user's turn; set by --template and --system too
+  std::string chat_template;      // --template; "": the tokenizer's own
+  std::string system;             // --system; "": none
+  int64_t threads = 0;            // 0: all cores
+  bool json = false;              // one JSON object instead of streamed text
+  bool has_prompt() const {
+    return prompt || !prompt_file.empty() || !ids_file.empty();
+  }  // no: chat at the terminal
+};
+
+struct LogitsOptions {
+  std::string model;
+  std::string ids_file;
+  std::string out;       // .safetensors to write
+  bool hidden = false;   // also the residual stream after each layer
+  bool routing = false;  // also router logits, experts, weights
+  bool cache = false;    // also latents and rope keys
+  int64_t decode = 0;    // also this many greedy tokens and their logits
+  std::string dtype = "auto";
+  int64_t threads = 0;
+};
+
+struct TrainOptions {
+  std::string preset;     // one of preset, config; neither: tiny
+  std::string config;     // config.json or its folder
+  std::string data;       // UTF-8 text
+  std::string tokenizer;  // folder or tokenizer.json; "": learned from the data
+  std::string out;        // folder to write the model to
+  double minutes = 0;     // 0: no limit; one of minutes, steps is set
+  int64_t steps = 0;      // 0: no limit
+  int64_t batch = 8;      // sequences per step
+  int64_t length = 128;   // tokens per sequence
+  double lr = 1e-3;       // peak
+  int64_t warmup = 20;    // steps of linear warm-up
+  double weight_decay = 0.1;
+  double clip = 1.0;  // global gradient norm
+  double mtp_weight = 0.3;
+  uint64_t seed = 0;
+  int64_t threads = 0;
+};
+
+struct QuickstartOptions {
+  std::string data;    // UTF-8 text; "": text that hadal makes itself
+  double minutes = 5;  // of training, at most
+  std::string out = "runs/out/quickstart";
+  uint64_t seed = 0;
+  int64_t threads = 0;
+};
+
+struct InfoOptions {
+  std::string model;  // folder or config.json; "" with preset "": this program and machine
+  std::string preset;
+  int64_t context = 0;  // tokens for the FLOPs; 0: 4096, or the model's longest context if that is less
+  bool json = false;
+};
+
+struct InspectOptions {
+  std::string path;
+  bool json = false;
+};
+
+struct ConvertCommandOptions {
+  std::string source, destination;
+  std::string dtype = "bf16";  // f32, f16, bf16, fp8
+  ConvertOptions convert;      // its dtype is set from the above
+};
+
+struct TokenizerOptions {
+  std::string tokenizer;            // folder or tokenizer.json
+  std::optional<std::string> text;  // encode: the text; none: from file
+  std::vector<int32_t> ids;         // decode: the ids; none: from file
+  std::string file = "-";           // "-": stdin
+  bool plain = false;               // encode: special tokens in the text are plain text
+  bool bos = false;                 // encode: add BOS and EOS as the tokenizer asks
+  bool skip_special = false;        // decode
+  std::string messages;             // chat: JSON file
+  std::string chat_template;        // chat: name; "": the tokenizer's own
+  bool no_generation_prompt = false, thinking = false, as_ids = false;  // chat
+  bool json = false;
+};
+
+struct TokenizerTrainOptions {
+  std::vector<std::string> data;  // UTF-8 files
+  std::string out;                // folder
+  std::string kind = "bpe";       // bpe, byte, char
+  int64_t vocab_size = 4096;
+  int64_t min_pair_count = 2;
+  std::vector<std::string> special;  // added to the default special tokens
+  bool json = false;
+};
+
+struct CompletionOptions {
+  std::string shell;
+};
+
+void add_run(CLI::App& app, RunOptions& options);
+void add_logits(CLI::App& app, LogitsOptions& options);
+void add_train(CLI::App& app, TrainOptions& options);
+void add_quickstart(CLI::App& app, QuickstartOptions& options);
+void add_info(CLI::App& app, InfoOptions& options);
+void add_inspect(CLI::App& app, InspectOptions& options);
+void add_convert(CLI::App& app, ConvertCommandOptions& options);
+void add_completion(CLI::App& app, CompletionOptions& options);
+void add_tokenizer_encode(CLI::App& app, TokenizerOptions& options);
+void add_tokenizer_decode(CLI::App& app, TokenizerOptions& options);
+void add_tokenizer_info(CLI::App& app, TokenizerOptions& options);
+void add_tokenizer_chat(CLI::App& app, TokenizerOptions& options);
+void add_tokenizer_train(CLI::App& app, TokenizerTrainOptions& options);
+
+}  // namespace hadal
