@@ -3,6 +3,7 @@
 #include "hadal/base/text.h"
 #include "hadal/checkpoint/names.h"
 #include "hadal/checkpoint/safetensors.h"
+#include "hadal/error.h"
 #include "hadal/tensor/dtype.h"
 #include "hadal/tensor/make.h"
 

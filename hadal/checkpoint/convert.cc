@@ -1,0 +1,281 @@
+#include "hadal/checkpoint/convert.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <unordered_map>
+
+#include "hadal/base/file.h"
+#include "hadal/base/text.h"
+#include "hadal/checkpoint/fp8.h"
+#include "hadal/checkpoint/names.h"
+#include "hadal/checkpoint/numbers.h"
+#include "hadal/checkpoint/safetensors.h"
+#include "hadal/config/hf_config.h"
+#include "hadal/error.h"
+
+namespace hadal {
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr int64_t kStripeValues = int64_t{1} << 22;  // converted at a time: 16 MiB of floats
+constexpr float kF16Max = 65504;
+
+// Files of a model folder that have nothing to do with the weights' dtype.
+constexpr const char* kCompanions[] = {"tokenizer.json",
+                                       "tokenizer_config.json",
+                                       "special_tokens_map.json",
+                                       "added_tokens.json",
+                                       "vocab.json",
+                                       "merges.txt",
+                                       "tokenizer.model",
+                                       "chat_template.jinja",
+                                       "chat_template.json",
+                                       "generation_config.json"};
+
+// Where the bytes of one output tensor come from.
+struct Source {
+  enum class Kind { kCopy, kNumbers, kCodes, kScales } kind = Kind::kCopy;
+  StoredTensor tensor;
+};
+
+// The output tensors in checkpoint order, and where each comes from.
+struct Plan {
+  std::vector<TensorHead> heads;
+  std::unordered_map<std::string, Source> sources;
+  std::vector<std::string> unknown;
+
+  void add(TensorHead head, Source source) {
+    sources.emplace(head.name, std::move(source));
+    heads.push_back(std::move(head));
+  }
+};
+
+Plan make_plan(const ModelConfig& config, const Checkpoint& checkpoint, const ConvertOptions& options,
+               bool keep_fp8) {
+  Plan plan;
+  std::set<std::string, std::less<>> used;
+  for (const HfTensor& tensor : hf_tensors(config)) {
+    const auto stored = find_weight(checkpoint, tensor);
+    if (!stored) continue;  // check_against found what is needed
+    used.insert(stored->name.substr(0, stored->name.find('[')));
+    const StoredTensor* scale = find_scale(checkpoint, *stored);
+    if (scale) used.insert(scale->name);
+    const ElementType type = stored_type(tensor.role, options.dtype);
+    const TensorHead head{tensor.hf_name, type, tensor.shape};
+    if (type != ElementType::kF8E4M3) {
+      plan.add(head, {stored->type == type ? Source::Kind::kCopy : Source::Kind::kNumbers, *stored});
+      continue;
+    }
+    const TensorHead scales{scale_name(tensor.hf_name),
+                            ElementType::kF32,
+                            {fp8_blocks(tensor.shape[0]), fp8_blocks(tensor.shape[1])}};
+    const bool keep = keep_fp8 && scale;
+    plan.add(head, {keep ? Source::Kind::kCopy : Source::Kind::kCodes, *stored});
+    plan.add(scales, {keep ? Source::Kind::kNumbers : Source::Kind::kScales, keep ? *scale : *stored});
+  }
+  for (const StoredTensor* stored : checkpoint.tensors()) {
+    if (used.count(stored->name)) continue;
+    if (!is_rotary_table(stored->name)) plan.unknown.push_back(stored->name);
+    plan.add({stored->name, stored->type, stored->shape}, {Source::Kind::kCopy, *stored});
+  }
+  return plan;
+}
+
+// Streams tensors from a checkpoint into a writer, one stripe of rows at a time.
+class Streamer {
+ public:
+  Streamer(const Checkpoint& checkpoint, const Plan& plan, bool power_of_two)
+      : checkpoint_(checkpoint), plan_(plan), power_of_two_(power_of_two) {}
+
+  void operator()(const TensorHead& head, SafetensorsWriter& writer) {
+    const Source& source = plan_.sources.at(head.name);
+    const StoredTensor& tensor = source.tensor;
+    if (source.kind == Source::Kind::kCopy) return writer.write(tensor.bytes.data(), tensor.bytes.size());
+    const int64_t rows = tensor.shape.empty() ? 1 : tensor.shape[0];
+    if (rows == 0 || tensor.num_values() == 0) return;
+    const int64_t cols = tensor.num_values() / rows;
+    const int64_t step = std::max<int64_t>(1, kStripeValues / cols / kFp8Block) * kFp8Block;
+    for (int64_t row = 0; row < rows; row += step) {
+      const int64_t n = std::min(step, rows - row);
+      values_.resize(static_cast<size_t>(n * cols));
+      read_f32(checkpoint_, tensor, values_.data(), row, n);
+      if (source.kind == Source::Kind::kNumbers) {
+        write_numbers(head, tensor, writer);
+      } else {
+        write_fp8(source.kind, tensor, n, cols, writer);
+      }
+    }
+  }
+
+ private:
+  [[noreturn]] void refuse(const StoredTensor& tensor, const std::string& why) const {
+    throw Error(ErrorCode::kInvalidArgument,
+                cat("[checkpoint.convert] ", checkpoint_.path().string(), ": ", tensor.name, " ", why));
+  }
+
+  void write_numbers(const TensorHead& head, const StoredTensor& tensor, SafetensorsWriter& writer) {
+    if (head.type == ElementType::kF16)
+      for (const float x : values_)
+        if (std::isfinite(x) && std::fabs(x) > kF16Max)
+          refuse(tensor,
+                 cat("has the value ", x, ", beyond the largest F16, 65504. Convert to bf16 or f32."));
+    bytes_.resize(values_.size() * static_cast<size_t>(size_bytes(head.type)));
+    from_f32(head.type, values_.data(), bytes_.data(), static_cast<int64_t>(values_.size()));
+    writer.write(bytes_.data(), bytes_.size());
+  }
+
+  void write_fp8(Source::Kind kind, const StoredTensor& tensor, int64_t rows, int64_t cols,
+                 SafetensorsWriter& writer) {
+    for (const float x : values_)
+      if (!std::isfinite(x))
+        refuse(tensor, cat("has the value ", x, ", which FP8 blocks cannot hold. Repair the weights."));
+    const bool codes = kind == Source::Kind::kCodes;
+    scales_.resize(static_cast<size_t>(fp8_blocks(rows) * fp8_blocks(cols)));
+    bytes_.resize(codes ? values_.size() : 0);
+    quantise_blocks(values_.data(), rows, cols, power_of_two_,
+                    codes ? reinterpret_cast<uint8_t*>(bytes_.data()) : nullptr, scales_.data());
+    if (codes) {
+      writer.write(bytes_.data(), bytes_.size());
+    } else {
+      writer.write(scales_.data(), scales_.size() * sizeof(float));
+    }
+  }
+
+  const Checkpoint& checkpoint_;
+  const Plan& plan_;
+  bool power_of_two_;
+  std::vector<float> values_, scales_;
+  std::vector<std::byte> bytes_;
+};
+
+// A folder beside the destination that vanishes unless moved into place.
+class PartialFolder {
+ public:
+  explicit PartialFolder(const fs::path& destination)
+      : destination_(destination),
+        path_(destination.parent_path() /
+              cat(".", destination.filename().string(), ".partial-", ::getpid())) {
+    std::error_code error;
+    fs::create_directories(path_, error);
+    if (error)
+      throw Error(ErrorCode::kUnavailable,
+                  cat("[checkpoint.convert] cannot create a folder in ", destination.parent_path().string(),
+                      ": ", error.message(), ". Choose another destination."));
+  }
+  ~PartialFolder() {
+    std::error_code ignored;
+    if (!path_.empty()) fs::remove_all(path_, ignored);
+  }
+  PartialFolder(const PartialFolder&) = delete;
+
+  const fs::path& path() const { return path_; }
+
+  // Replaces the destination; the old one is put back if that fails.
+  void move_into_place() {
+    std::error_code error, ignored;
+    fs::path old;
+    if (fs::exists(destination_, ignored) && !fs::is_empty(destination_, ignored)) {
+      old = destination_.parent_path() / cat(".", destination_.filename().string(), ".old-", ::getpid());
+      fs::rename(destination_, old, error);
+    }
+    if (!error) fs::rename(path_, destination_, error);
+    if (error) {
+      if (!old.empty() && !fs::exists(destination_, ignored)) fs::rename(old, destination_, ignored);
+      throw Error(ErrorCode::kUnavailable,
+                  cat("[checkpoint.convert] cannot move the result to ", destination_.string(), ": ",
+                      error.message(), ". Choose another destination."));
+    }
+    path_.clear();
+    if (!old.empty()) fs::remove_all(old, ignored);
+  }
+
+ private:
+  fs::path destination_, path_;
+};
+
+// The destination as an absolute path without a trailing slash; throws if it may not be written.
+fs::path checked_destination(const fs::path& source, const fs::path& given, bool overwrite) {
+  fs::path path = fs::absolute(given).lexically_normal();
+  if (!path.has_filename()) path = path.parent_path();
+  const auto refuse = [&](const char* why) {
+    throw Error(ErrorCode::kInvalidArgument,
+                cat("[checkpoint.convert] destination ", given.string(), " ", why));
+  };
+  std::error_code ignored;
+  if (!path.has_filename()) refuse("is not a folder name. Give a new folder.");
+  if (fs::exists(path, ignored) && !fs::is_directory(path, ignored)) refuse("is a file. Give a new folder.");
+  const fs::path from = fs::weakly_canonical(source, ignored), to = fs::weakly_canonical(path, ignored);
+  if (std::mismatch(to.begin(), to.end(), from.begin(), from.end()).first == to.end())
+    refuse("holds the source. Give another folder.");
+  if (fs::is_directory(path, ignored) && !fs::is_empty(path, ignored) && !overwrite)
+    refuse("exists and is not empty. Give a new folder, or allow it to be overwritten.");
+  return path;
+}
+
+fs::path existing_parent(fs::path path) {
+  std::error_code ignored;
+  while (!fs::exists(path, ignored) && path.has_relative_path()) path = path.parent_path();
+  return path;
+}
+
+}  // namespace
+
+ElementType stored_type(WeightRole role, DType dtype) {
+  if (role == WeightRole::kBalanceBias) return ElementType::kF32;
+  if (dtype == DType::kF8E4M3 && role != WeightRole::kMatrix) return ElementType::kBF16;
+  return element_type(dtype);
+}
+
+void require_space(const fs::path& folder, int64_t bytes) {
+  std::error_code error;
+  const fs::space_info space = fs::space(folder, error);
+  if (error || space.available >= static_cast<uint64_t>(bytes)) return;
+  throw Error(ErrorCode::kExhausted,
+              cat("[checkpoint.convert] ", folder.string(), " has ",
+                  human_bytes(static_cast<int64_t>(space.available)), " free, the result needs ",
+                  human_bytes(bytes), ". Free some space or choose another folder."));
+}
+
+void convert(const fs::path& source, const fs::path& destination, const ConvertOptions& options) {
+  if (options.max_shard_bytes <= 0)
+    throw Error(ErrorCode::kInvalidArgument, cat("[checkpoint.convert] max_shard_bytes is ",
+                                                 options.max_shard_bytes, ", need a positive number."));
+  const Checkpoint checkpoint = open_checkpoint(source);
+  const fs::path config_path = checkpoint.folder() / "config.json";
+  ModelConfig config = load_config(config_path);
+  config.mtp_depth = stored_mtp_depth(checkpoint, config.num_layers);
+  for (const Difference& difference : compare(config, checkpoint))
+    if (difference.kind != Difference::Kind::kUnexpected) check_against(config, checkpoint);  // throws
+  const fs::path target = checked_destination(source, destination, options.overwrite);
+
+  const bool from_fp8 = config.stored_dtype == DType::kF8E4M3;
+  const bool keep_fp8 = !options.power_of_two_scales || config.fp8_power_of_two_scales;
+  const bool power_of_two = options.power_of_two_scales || (from_fp8 && config.fp8_power_of_two_scales);
+  const Plan plan = make_plan(config, checkpoint, options, keep_fp8);
+  for (const std::string& name : plan.unknown)
+    std::cerr << "note: " << name << " is no weight of this model; copied as it is\n";
+  int64_t bytes = int64_t{1} << 20;
+  for (const TensorHead& head : plan.heads) bytes += head.num_bytes();
+  require_space(existing_parent(target), bytes);
+
+  PartialFolder partial(target);
+  write_checkpoint(partial.path(), plan.heads, options.max_shard_bytes,
+                   Streamer(checkpoint, plan, power_of_two));
+  const Json json = parse_json(read_file(config_path), config_path.string());
+  write_file(partial.path() / "config.json",
+             dump_json(with_stored_dtype(json, options.dtype, power_of_two), 2) + "\n");
+  for (const char* name : kCompanions) {
+    std::error_code ignored;
+    if (fs::is_regular_file(checkpoint.folder() / name, ignored))
+      write_file(partial.path() / name, read_file(checkpoint.folder() / name));
+  }
+  partial.move_into_place();
+}
+
+}  // namespace hadal
