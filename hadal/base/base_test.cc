@@ -31,7 +31,8 @@ TEST(Json, BadInputIsNamedWithItsPlace) {
   EXPECT_NE(json_problem("18446744073709551615").find("does not fit"), std::string::npos);
   EXPECT_NE(json_problem("99999999999999999999999").find("does not fit"), std::string::npos);
   EXPECT_NE(json_problem("1e999").find("number overflow"), std::string::npos);
-  EXPECT_NE(json_problem(std::string(65, '[') + std::string(65, ']')).find("deeper than 64"), std::string::npos);
+  EXPECT_NE(json_problem(std::string(65, '[') + std::string(65, ']')).find("deeper than 64"),
+            std::string::npos);
   EXPECT_NE(json_problem("\"\xff\"").find("byte 1: invalid UTF-8"), std::string::npos);
   EXPECT_NE(json_problem("{} x").find("byte 3"), std::string::npos);
   EXPECT_NE(json_problem("").find("x.json"), std::string::npos);
@@ -39,13 +40,15 @@ TEST(Json, BadInputIsNamedWithItsPlace) {
 
 TEST(Text, NearestNameFindsATypoAndRefusesAStranger) {
   EXPECT_EQ(nearest_name("--temprature", {"--temperature", "--top-p"}), "--temperature");
+  EXPECT_EQ(nearest_name("rnu", {"train", "run"}), "run");  // neighbours swapped
   EXPECT_EQ(nearest_name("zebra", {"--temperature", "--top-p"}), "");
 }
 
 TEST(Text, Utf8RefusesOverlongSurrogatesAndTruncation) {
   size_t bad = 9;
   EXPECT_TRUE(is_utf8("a\xC3\xA9\xE4\xB8\xAD\xF0\x9F\x9A\x80"));
-  for (const char* text : {"\xC0\x80", "\xE0\x80\x80", "\xED\xA0\x80", "\xF4\x90\x80\x80", "\xE4\xB8", "\x80"}) {
+  for (const char* text :
+       {"\xC0\x80", "\xE0\x80\x80", "\xED\xA0\x80", "\xF4\x90\x80\x80", "\xE4\xB8", "\x80"}) {
     EXPECT_FALSE(is_utf8(text, &bad)) << text;
     EXPECT_EQ(bad, 0u);
   }
@@ -93,7 +96,8 @@ TEST(Check, FailureCarriesExpressionAndValues) {
 // Known-answer vectors published with Random123 (kat_vectors, philox4x32 10 rounds).
 TEST(Random, PhiloxGivesThePublishedVectors) {
   EXPECT_EQ(philox(0, 0, 0), (std::array<uint32_t, 4>{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
-  EXPECT_EQ(philox(~0ull, ~0ull, ~0ull), (std::array<uint32_t, 4>{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
+  EXPECT_EQ(philox(~0ull, ~0ull, ~0ull),
+            (std::array<uint32_t, 4>{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
 }
 
 TEST(Random, NormalHasMeanZeroAndVarianceOne) {
@@ -103,7 +107,7 @@ TEST(Random, NormalHasMeanZeroAndVarianceOne) {
     const double x = normal(7, stream_id("w"), i);
     sum += x, squares += x * x;
   }
-  EXPECT_LT(std::abs(sum / n), 5 / std::sqrt(n));                 // five standard errors
+  EXPECT_LT(std::abs(sum / n), 5 / std::sqrt(n));  // five standard errors
   EXPECT_LT(std::abs(squares / n - 1), 5 * std::sqrt(2.0 / n));
 }
 

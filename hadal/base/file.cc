@@ -16,10 +16,10 @@ namespace hadal {
 namespace {
 
 [[noreturn]] void fail(const char* op, const std::filesystem::path& path, int error) {
-  const ErrorCode code = error == ENOENT || error == ENOTDIR ? ErrorCode::kNotFound
+  const ErrorCode code = error == ENOENT || error == ENOTDIR                     ? ErrorCode::kNotFound
                          : error == ENOSPC || error == EDQUOT || error == ENOMEM ? ErrorCode::kExhausted
                                                                                  : ErrorCode::kUnavailable;
-  const char* remedy = error == ENOENT  ? ". Check the path."
+  const char* remedy = error == ENOENT   ? ". Check the path."
                        : error == EACCES ? ". Check the permissions."
                        : error == EROFS  ? ". The file system is read-only; choose another folder."
                        : error == ENOSPC ? ". Free some space or choose another folder."
@@ -47,8 +47,8 @@ std::string read_file(const std::filesystem::path& path, size_t max_bytes) {
   const int fd = open_regular(path, &size);
   if (size > max_bytes) {
     ::close(fd);
-    throw Error(ErrorCode::kExhausted, cat("[file.read] ", path.string(), ": ", size, " bytes, more than the ",
-                                           max_bytes, " allowed here."));
+    throw Error(ErrorCode::kExhausted, cat("[file.read] ", path.string(), ": ", size,
+                                           " bytes, more than the ", max_bytes, " allowed here."));
   }
   std::string content(size, '\0');
   size_t done = 0;
@@ -86,7 +86,9 @@ MappedFile::~MappedFile() {
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : path_(std::move(other.path_)), data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    : path_(std::move(other.path_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(path_, other.path_);

@@ -52,7 +52,9 @@ class StrictReader : public nlohmann::json_sax<Json> {
     problem_byte = position ? position - 1 : 0;
     std::string text = e.what();  // "[json.exception...] parse error at line 1, column 2: syntax error ..."
     const size_t colon = text.find(": "), bracket = text.find("] ");
-    problem = text.substr(colon != std::string::npos ? colon + 2 : bracket != std::string::npos ? bracket + 2 : 0);
+    problem = text.substr(colon != std::string::npos     ? colon + 2
+                          : bracket != std::string::npos ? bracket + 2
+                                                         : 0);
     return false;
   }
 
@@ -102,7 +104,8 @@ Json parse_json(std::string_view text, std::string_view source, size_t offset) {
     throw Error(ErrorCode::kCorrupt, cat("[json] ", source, ": byte ", offset + bad, ": invalid UTF-8"));
   StrictReader reader;
   if (!Json::sax_parse(text.begin(), text.end(), &reader)) {
-    throw Error(ErrorCode::kCorrupt, cat("[json] ", source, ": byte ", offset + reader.problem_byte, ": ", reader.problem));
+    throw Error(ErrorCode::kCorrupt,
+                cat("[json] ", source, ": byte ", offset + reader.problem_byte, ": ", reader.problem));
   }
   return std::move(reader.root);
 }

@@ -33,6 +33,18 @@ LatentCache::Rows LatentCache::append(int64_t layer, const Tensor& latent_BSC, c
   return {latent_[i].narrow(1, 0, length_ + S), rope_key_[i].narrow(1, 0, length_ + S)};
 }
 
+void LatentCache::reserve(int64_t capacity) {
+  if (capacity <= capacity_) return;
+  for (auto* rows : {&latent_, &rope_key_}) {
+    for (Tensor& old : *rows) {
+      Tensor grown = empty({old.size(0), capacity, old.size(2)}, old.scalar_type());
+      grown.narrow(1, 0, length_).copy_(old.narrow(1, 0, length_));
+      old = grown;
+    }
+  }
+  capacity_ = capacity;
+}
+
 void LatentCache::truncate(int64_t length) {
   HADAL_CHECK(0 <= length && length <= length_) << length << " of " << length_;
   length_ = length;

@@ -24,6 +24,8 @@ class LatentCache {
   Rows append(int64_t layer, const Tensor& latent_BSC, const Tensor& rope_key_BSR);
   // Marks S tokens complete, after every layer has appended them.
   void advance(int64_t S) { length_ += S; }
+  // Makes room for at least `capacity` tokens in all, keeping the rows.
+  void reserve(int64_t capacity);
   // Forgets tokens from `length` on.
   void truncate(int64_t length);
 

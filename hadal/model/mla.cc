@@ -12,15 +12,17 @@ namespace {
 // The latent norms use the class default of the references, not the model's norm_eps (spec 4.1).
 constexpr double kLatentNormEps = 1e-6;
 
-// softmax of scores [B, H, S, L] in fp32 under the causal mask, in the scores' dtype.
-Tensor causal_softmax(const Tensor& score_BHSL) {
-  const int64_t S = score_BHSL.size(2), L = score_BHSL.size(3);
-  Tensor score = score_BHSL.to(at::kFloat);
+// softmax(scale * query key^T) value under the causal mask, the queries being the last S of L positions. In
+// fp32 with one rounding at the end: rounding scores to bf16 costs more accuracy than all the rest.
+// query [B, H, S, X], key [B, H or 1, L, X], value [B, H or 1, L, Y] -> [B, H, S, Y]
+Tensor attend(const Tensor& query, const Tensor& key, const Tensor& value, double scale) {
+  const int64_t S = query.size(2), L = key.size(2);
+  Tensor score_BHSL = query.to(at::kFloat).matmul(key.to(at::kFloat).transpose(2, 3)) * scale;
   if (S > 1) {
     const Tensor query_position = arange(L - S, L).unsqueeze(1);
-    score = score.masked_fill(arange(0, L).gt(query_position), -INFINITY);
+    score_BHSL = score_BHSL.masked_fill(arange(0, L).gt(query_position), -INFINITY);
   }
-  return score.softmax(-1).to(score_BHSL.scalar_type());
+  return score_BHSL.softmax(-1).matmul(value.to(at::kFloat)).to(query.scalar_type());
 }
 
 Tensor k_up_HNC(const MlaConfig& mla, const MlaWeights& w) {
@@ -32,7 +34,8 @@ Tensor v_up_HVC(const MlaConfig& mla, const MlaWeights& w) {
       .narrow(1, mla.nope_dim, mla.value_dim);
 }
 
-void check_shapes(const MlaConfig& mla, const MlaQuery& q, const Tensor& latent_BLC, const Tensor& rope_key_BLR) {
+void check_shapes(const MlaConfig& mla, const MlaQuery& q, const Tensor& latent_BLC,
+                  const Tensor& rope_key_BLR) {
   const int64_t B = latent_BLC.size(0), L = latent_BLC.size(1), S = q.q_nope_BSHN.size(1);
   const int64_t H = mla.num_heads, N = mla.nope_dim, R = mla.rope_dim, C = mla.kv_latent;
   const Tensor &q_nope_BSHN = q.q_nope_BSHN, &q_rope_BSHR = q.q_rope_BSHR;
@@ -51,7 +54,8 @@ LatentRow project_latent(const MlaConfig& mla, const MlaWeights& w, const Tensor
           rope(raw.narrow(-1, mla.kv_latent, mla.rope_dim), angles)};
 }
 
-MlaQuery project_query(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_BSD, const RopeAngles& angles) {
+MlaQuery project_query(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_BSD,
+                       const RopeAngles& angles) {
   const Tensor flat = mla.query_latent == 0
                           ? x_BSD.matmul(w.query.t())
                           : rms_norm(x_BSD.matmul(w.q_down.t()), w.q_norm, kLatentNormEps).matmul(w.q_up.t());
@@ -65,20 +69,19 @@ Tensor mla_expanded(const MlaConfig& mla, const MlaWeights& w, const MlaQuery& q
   const int64_t H = mla.num_heads, N = mla.nope_dim, V = mla.value_dim;
   const Tensor kv_BHLX = latent_BLC.matmul(w.kv_up.t()).unflatten(-1, {H, N + V}).transpose(1, 2);  // X: N+V
   const Tensor rope_key_BHLR = rope_key_BLR.unsqueeze(1).expand({-1, H, -1, -1});
-  const Tensor key_BHLK = cat({kv_BHLX.narrow(-1, 0, N), rope_key_BHLR}, -1);
-  const Tensor query_BHSK = cat({q.q_nope_BSHN, q.q_rope_BSHR}, -1).transpose(1, 2);
-  const Tensor prob_BHSL = causal_softmax(query_BHSK.matmul(key_BHLK.transpose(2, 3)) * scale);
-  return prob_BHSL.matmul(kv_BHLX.narrow(-1, N, V)).transpose(1, 2);
+  const Tensor key_BHLK = concat({kv_BHLX.narrow(-1, 0, N), rope_key_BHLR}, -1);
+  const Tensor query_BHSK = concat({q.q_nope_BSHN, q.q_rope_BSHR}, -1).transpose(1, 2);
+  const Tensor value_BHLV = kv_BHLX.narrow(-1, N, V);
+  return attend(query_BHSK, key_BHLK, value_BHLV, scale).transpose(1, 2);
 }
 
 Tensor mla_absorbed(const MlaConfig& mla, const MlaWeights& w, const MlaQuery& q, const Tensor& latent_BLC,
                     const Tensor& rope_key_BLR, double scale) {
   check_shapes(mla, q, latent_BLC, rope_key_BLR);
-  const Tensor key_BLX = cat({latent_BLC, rope_key_BLR}, -1).unsqueeze(1);  // X: C+R, one for all heads
+  const Tensor key_BLX = concat({latent_BLC, rope_key_BLR}, -1).unsqueeze(1);  // X: C+R, one for all heads
   const Tensor q_latent_BHSC = q.q_nope_BSHN.transpose(1, 2).matmul(k_up_HNC(mla, w));
-  const Tensor query_BHSX = cat({q_latent_BHSC, q.q_rope_BSHR.transpose(1, 2)}, -1);
-  const Tensor prob_BHSL = causal_softmax(query_BHSX.matmul(key_BLX.transpose(2, 3)) * scale);
-  const Tensor sum_BHSC = prob_BHSL.matmul(latent_BLC.unsqueeze(1));
+  const Tensor query_BHSX = concat({q_latent_BHSC, q.q_rope_BSHR.transpose(1, 2)}, -1);
+  const Tensor sum_BHSC = attend(query_BHSX, key_BLX, latent_BLC.unsqueeze(1), scale);
   return sum_BHSC.matmul(v_up_HVC(mla, w).transpose(1, 2)).transpose(1, 2);
 }
 

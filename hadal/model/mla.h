@@ -13,13 +13,15 @@ struct LatentRow {
   Tensor latent_BSC;    // normed
   Tensor rope_key_BSR;  // rotated
 };
-LatentRow project_latent(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_BSD, const RopeAngles& angles);
+LatentRow project_latent(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_BSD,
+                         const RopeAngles& angles);
 
 struct MlaQuery {
   Tensor q_nope_BSHN;
   Tensor q_rope_BSHR;  // rotated
 };
-MlaQuery project_query(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_BSD, const RopeAngles& angles);
+MlaQuery project_query(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_BSD,
+                       const RopeAngles& angles);
 
 // Causal attention of S new tokens, the last of L cached ones, over all L: token i sees keys 0 .. L-S+i.
 // Softmax in fp32. Both return the heads' outputs before the output projection, [B, S, H, V].

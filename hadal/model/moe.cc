@@ -20,8 +20,8 @@ Tensor close_groups(const MoeConfig& moe, const Tensor& score_TE) {
   const int64_t E = moe.num_experts, G = moe.num_groups;
   const Tensor score_TGX = score_TE.unflatten(-1, {G, E / G});  // X: experts of a group
   const Tensor sorted_TGX = std::get<0>(score_TGX.sort(/*stable=*/true, -1, /*descending=*/true));
-  const Tensor group_TG = moe.choice == Choice::kGroupMax ? sorted_TGX.select(-1, 0)
-                                                          : sorted_TGX.narrow(-1, 0, 2).sum(-1);
+  const Tensor group_TG =
+      moe.choice == Choice::kGroupMax ? sorted_TGX.select(-1, 0) : sorted_TGX.narrow(-1, 0, 2).sum(-1);
   const Tensor kept_TY = top_indices(group_TG, moe.num_groups_kept);
   const Tensor closed_TG = group_TG.new_ones(group_TG.sizes(), at::kBool).scatter(1, kept_TY, 0);
   return score_TGX.masked_fill(closed_TG.unsqueeze(-1), -INFINITY).flatten(-2);
@@ -59,7 +59,7 @@ Tensor experts(const ExpertWeights& w, const Tensor& x_TD, const Routing& routin
   const int64_t T = x_TD.size(0), D = x_TD.size(1), A = routing.expert_TA.size(1), E = w.gate_EMD.size(0);
   HADAL_SHAPE(x_TD, T, D);
   const Tensor flat_U = routing.expert_TA.flatten();
-  const auto [sorted_U, order_U] = flat_U.sort(/*stable=*/true, 0);
+  const auto [sorted_U, order_U] = flat_U.sort(std::optional<bool>(true), 0);
   const std::vector<int64_t> count_E = to_ints(flat_U.bincount({}, E));
   const Tensor copy_UD = x_TD.index_select(0, order_U.floor_divide(A));
 
@@ -72,7 +72,7 @@ Tensor experts(const ExpertWeights& w, const Tensor& x_TD, const Routing& routin
   }
   // Back to token order: slot a of token t stands at place_U[t*A + a] of the sorted rows.
   const Tensor place_U = std::get<1>(order_U.sort(0));
-  const Tensor out_TAD = cat(parts, 0).index_select(0, place_U).view({T, A, D}).to(at::kFloat);
+  const Tensor out_TAD = concat(parts, 0).index_select(0, place_U).view({T, A, D}).to(at::kFloat);
   return (out_TAD * routing.weight_TA.unsqueeze(-1)).sum(1);
 }
 

@@ -39,8 +39,8 @@ Tensor Transformer::embed(const Tensor& ids_BS) const {
   return weights_.embedding_WD.index_select(0, ids_BS.flatten()).view({B, S, D});
 }
 
-Tensor Transformer::layer(int64_t index, Tensor x_BSD, const RopeAngles& angles, LatentCache* cache, Trace* trace,
-                          MlaForm form) const {
+Tensor Transformer::layer(int64_t index, Tensor x_BSD, const RopeAngles& angles, LatentCache* cache,
+                          Trace* trace, MlaForm form) const {
   const LayerWeights& w = weights_.layers[static_cast<size_t>(index)];
   const MlaConfig& mla = config_.mla;
   const int64_t S = x_BSD.size(1);
@@ -78,8 +78,9 @@ Tensor Transformer::layer(int64_t index, Tensor x_BSD, const RopeAngles& angles,
 Tensor Transformer::forward(const Tensor& ids_BS, LatentCache* cache, Trace* trace, MlaForm form) const {
   const int64_t S = ids_BS.size(1), past = cache ? cache->length() : 0;
   if (past + S > config_.max_positions)
-    throw Error(ErrorCode::kInvalidArgument, cat("[model.forward] ", past + S, " tokens, the model's context is ",
-                                                 config_.max_positions, ". Shorten the prompt."));
+    throw Error(ErrorCode::kInvalidArgument,
+                cat("[model.forward] ", past + S, " tokens, the model's context is ", config_.max_positions,
+                    ". Shorten the prompt."));
   const RopeAngles angles = rope_angles(config_.mla, arange(past, past + S));
   Tensor x_BSD = embed(ids_BS);
   if (trace) trace->embedded_BSD = x_BSD;
@@ -88,18 +89,21 @@ Tensor Transformer::forward(const Tensor& ids_BS, LatentCache* cache, Trace* tra
   return rms_norm(x_BSD, weights_.final_norm, config_.norm_eps);
 }
 
-Tensor Transformer::mtp(int64_t depth, const Tensor& hidden_BSD, const Tensor& next_ids_BS, Trace* trace) const {
+Tensor Transformer::mtp(int64_t depth, const Tensor& hidden_BSD, const Tensor& next_ids_BS,
+                        Trace* trace) const {
   HADAL_CHECK(depth < config_.mtp_depth) << depth;
   const int64_t index = config_.num_layers + depth, S = hidden_BSD.size(1);
   const LayerWeights& w = weights_.layers[static_cast<size_t>(index)];
-  const Tensor joined = hadal::cat({rms_norm(embed(next_ids_BS), w.mtp.embedding_norm, config_.norm_eps),
-                                    rms_norm(hidden_BSD, w.mtp.hidden_norm, config_.norm_eps)},
-                                   -1);
+  const Tensor joined = concat({rms_norm(embed(next_ids_BS), w.mtp.embedding_norm, config_.norm_eps),
+                                rms_norm(hidden_BSD, w.mtp.hidden_norm, config_.norm_eps)},
+                               -1);
   const RopeAngles angles = rope_angles(config_.mla, arange(0, S));  // those of the hidden states
   const Tensor x_BSD = layer(index, joined.matmul(w.mtp.project.t()), angles, nullptr, trace, MlaForm::kAuto);
   return rms_norm(x_BSD, w.mtp.final_norm, config_.norm_eps);
 }
 
-Tensor Transformer::logits(const Tensor& hidden) const { return hidden.matmul(weights_.head_WD.t()); }
+Tensor Transformer::logits(const Tensor& hidden) const {
+  return hidden.matmul(weights_.head_WD.t());
+}
 
 }  // namespace hadal

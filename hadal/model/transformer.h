@@ -40,7 +40,8 @@ class Transformer {
 
   // Output of MTP module `depth` (0-based), [B, S, D] after its own final norm: position i joins hidden i
   // (the previous module's output, or forward's) with the embedding of the token depth+1 further on.
-  Tensor mtp(int64_t depth, const Tensor& hidden_BSD, const Tensor& next_ids_BS, Trace* trace = nullptr) const;
+  Tensor mtp(int64_t depth, const Tensor& hidden_BSD, const Tensor& next_ids_BS,
+             Trace* trace = nullptr) const;
 
   // [..., D] -> [..., W]
   Tensor logits(const Tensor& hidden) const;

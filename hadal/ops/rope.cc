@@ -57,7 +57,8 @@ double rope_multiplier(const MlaConfig& mla) {
 
 RopeAngles rope_angles(const MlaConfig& mla, const Tensor& position_S) {
   const Tensor frequency = from_floats(rope_frequencies(mla));
-  const Tensor angle_SX = position_S.to(at::kFloat).unsqueeze(1) * frequency;  // fp32 product, like the references
+  const Tensor angle_SX =
+      position_S.to(at::kFloat).unsqueeze(1) * frequency;  // fp32 product, like the references
   const double multiplier = rope_multiplier(mla);
   return {angle_SX.cos() * multiplier, angle_SX.sin() * multiplier};
 }

@@ -7,7 +7,8 @@
 
 namespace hadal {
 
-// Frequencies f_i of the R/2 pairs, fp32; YaRN's blend if configured. Static: they never depend on the length.
+// Frequencies f_i of the R/2 pairs, fp32; YaRN's blend if configured. Static: they never depend on the
+// length.
 std::vector<float> rope_frequencies(const MlaConfig& mla);
 
 // m(factor, mscale) / m(factor, mscale_all_dim): multiplies cos and sin; 1 for every published model.

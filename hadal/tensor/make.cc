@@ -32,25 +32,59 @@ std::vector<T> flattened(const Tensor& x, at::ScalarType dtype) {
 
 }  // namespace
 
-Tensor empty(at::IntArrayRef shape, at::ScalarType dtype) { return at::empty(shape, dtype); }
-Tensor zeros(at::IntArrayRef shape, at::ScalarType dtype) { return at::zeros(shape, dtype); }
-Tensor full(at::IntArrayRef shape, double value, at::ScalarType dtype) { return at::full(shape, value, dtype); }
-Tensor arange(int64_t begin, int64_t end) { return at::arange(begin, end, at::kLong); }
-Tensor cat(const std::vector<Tensor>& parts, int64_t dim) { return at::cat(parts, dim); }
-Tensor stack(const std::vector<Tensor>& parts, int64_t dim) { return at::stack(parts, dim); }
-Tensor silu(const Tensor& x) { return at::silu(x); }
+Tensor empty(at::IntArrayRef shape, at::ScalarType dtype) {
+  return at::empty(shape, dtype);
+}
+Tensor zeros(at::IntArrayRef shape, at::ScalarType dtype) {
+  return at::zeros(shape, dtype);
+}
+Tensor full(at::IntArrayRef shape, double value, at::ScalarType dtype) {
+  return at::full(shape, value, dtype);
+}
+Tensor arange(int64_t begin, int64_t end) {
+  return at::arange(begin, end, at::kLong);
+}
+Tensor concat(const std::vector<Tensor>& parts, int64_t dim) {
+  return at::cat(parts, dim);
+}
+Tensor stack(const std::vector<Tensor>& parts, int64_t dim) {
+  return at::stack(parts, dim);
+}
+Tensor silu(const Tensor& x) {
+  return at::silu(x);
+}
 
-Tensor from_ids(std::span<const int32_t> ids) { return copied(ids, at::kInt).to(at::kLong); }
-Tensor from_ints(std::span<const int64_t> values) { return copied(values, at::kLong); }
-Tensor from_floats(std::span<const float> values) { return copied(values, at::kFloat); }
-std::vector<float> to_floats(const Tensor& x) { return flattened<float>(x, at::kFloat); }
-std::vector<int64_t> to_ints(const Tensor& x) { return flattened<int64_t>(x, at::kLong); }
+Tensor from_ids(std::span<const int32_t> ids) {
+  return copied(ids, at::kInt).to(at::kLong);
+}
+Tensor from_ints(std::span<const int64_t> values) {
+  return copied(values, at::kLong);
+}
+Tensor from_floats(std::span<const float> values) {
+  return copied(values, at::kFloat);
+}
+std::vector<float> to_floats(const Tensor& x) {
+  return flattened<float>(x, at::kFloat);
+}
+std::vector<int64_t> to_ints(const Tensor& x) {
+  return flattened<int64_t>(x, at::kLong);
+}
 
-void set_num_threads(int threads) { at::set_num_threads(threads); }
-int num_threads() { return at::get_num_threads(); }
-std::string torch_version() { return TORCH_VERSION; }
+void set_num_threads(int threads) {
+  at::set_num_threads(threads);
+}
+int num_threads() {
+  return at::get_num_threads();
+}
+std::string torch_version() {
+  return TORCH_VERSION;
+}
 
-NoGrad::NoGrad() : before_(c10::GradMode::is_enabled()) { c10::GradMode::set_enabled(false); }
-NoGrad::~NoGrad() { c10::GradMode::set_enabled(before_); }
+NoGrad::NoGrad() : before_(c10::GradMode::is_enabled()) {
+  c10::GradMode::set_enabled(false);
+}
+NoGrad::~NoGrad() {
+  c10::GradMode::set_enabled(before_);
+}
 
 }  // namespace hadal

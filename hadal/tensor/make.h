@@ -14,7 +14,7 @@ Tensor empty(at::IntArrayRef shape, at::ScalarType dtype = at::kFloat);
 Tensor zeros(at::IntArrayRef shape, at::ScalarType dtype = at::kFloat);
 Tensor full(at::IntArrayRef shape, double value, at::ScalarType dtype = at::kFloat);
 Tensor arange(int64_t begin, int64_t end);  // int64
-Tensor cat(const std::vector<Tensor>& parts, int64_t dim);
+Tensor concat(const std::vector<Tensor>& parts, int64_t dim);
 Tensor stack(const std::vector<Tensor>& parts, int64_t dim);
 Tensor silu(const Tensor& x);
 
@@ -22,8 +22,8 @@ Tensor silu(const Tensor& x);
 Tensor from_ids(std::span<const int32_t> ids);
 Tensor from_ints(std::span<const int64_t> values);
 Tensor from_floats(std::span<const float> values);
-std::vector<float> to_floats(const Tensor& x);     // flattened, any dtype
-std::vector<int64_t> to_ints(const Tensor& x);     // flattened
+std::vector<float> to_floats(const Tensor& x);  // flattened, any dtype
+std::vector<int64_t> to_ints(const Tensor& x);  // flattened
 
 // Threads LibTorch uses inside an operation. Call once at start.
 void set_num_threads(int threads);

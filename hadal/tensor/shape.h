@@ -27,9 +27,9 @@ void check_shape(const Tensor& x, const char* name, std::initializer_list<int64_
 
 }  // namespace hadal::detail
 
-#define HADAL_SHAPE(x, ...)                                                     \
-  do {                                                                          \
-    static_assert(::hadal::detail::suffix_matches(#x, #__VA_ARGS__),            \
-                  "the suffix of " #x " is not the dims " #__VA_ARGS__);        \
-    ::hadal::detail::check_shape(x, #x, {__VA_ARGS__});                         \
+#define HADAL_SHAPE(x, ...)                                              \
+  do {                                                                   \
+    static_assert(::hadal::detail::suffix_matches(#x, #__VA_ARGS__),     \
+                  "the suffix of " #x " is not the dims " #__VA_ARGS__); \
+    ::hadal::detail::check_shape(x, #x, {__VA_ARGS__});                  \
   } while (0)

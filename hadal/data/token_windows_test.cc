@@ -1,0 +1,56 @@
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "hadal/data/token_windows.h"
+#include "hadal/error.h"
+#include "hadal/tensor/make.h"
+
+namespace hadal {
+namespace {
+
+std::vector<int32_t> counted(int32_t n) {
+  std::vector<int32_t> ids(static_cast<size_t>(n));
+  std::iota(ids.begin(), ids.end(), 0);
+  return ids;
+}
+
+TEST(TokenWindows, AreRunsOfTheTextAndDependOnSeedAndStepOnly) {
+  const auto ids = counted(1000);
+  const Tensor batch = random_windows(ids, 8, 16, 1, 5);
+  EXPECT_TRUE((batch - batch.narrow(1, 0, 1)).equal(arange(0, 16).expand({8, 16})));
+  EXPECT_TRUE(batch.equal(random_windows(ids, 8, 16, 1, 5)));
+  EXPECT_FALSE(batch.equal(random_windows(ids, 8, 16, 1, 6)));
+  EXPECT_FALSE(batch.equal(random_windows(ids, 8, 16, 2, 5)));
+}
+
+TEST(TokenWindows, OneWindowFitsExactly) {
+  const auto ids = counted(16);
+  EXPECT_EQ(random_windows(ids, 3, 16, 1, 0).max().item<int64_t>(), 15);
+  EXPECT_EQ(spread_windows(ids, 4, 16).size(0), 1);
+}
+
+TEST(TokenWindows, SpreadReachesFromTheFirstTokenToTheLast) {
+  const Tensor windows = spread_windows(counted(1000), 10, 16);
+  EXPECT_EQ(windows.size(0), 10);
+  EXPECT_EQ(windows.min().item<int64_t>(), 0);
+  EXPECT_EQ(windows.max().item<int64_t>(), 999);
+}
+
+TEST(TokenWindows, HeldOutTextIsTheEndAndNotTrainedOn) {
+  const TokenSplit split = split_tokens(counted(1000), 0.1, 16);
+  EXPECT_EQ(split.train.back(), 899);
+  EXPECT_EQ(split.held_out.front(), 900);
+}
+
+TEST(TokenWindows, TooShortATextIsRefusedWithTheNumbers) {
+  try {
+    split_tokens(counted(100), 0.1, 16);
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find("100 tokens"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace hadal

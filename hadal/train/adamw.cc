@@ -1,0 +1,70 @@
+#include "hadal/train/adamw.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "hadal/config/weight_specs.h"
+#include "hadal/tensor/make.h"
+
+namespace hadal {
+
+AdamW::AdamW(Transformer& model, const AdamWConfig& config) : config_(config) {
+  for_each_weight(model.config(), model.weights(), [&](const WeightSpec& spec, Tensor& weight) {
+    if (spec.role == WeightRole::kBalanceBias) return;
+    weight.requires_grad_(true);
+    slots_.push_back({spec.name, weight, zeros(spec.shape), zeros(spec.shape), spec.shape.size() >= 2});
+  });
+}
+
+double AdamW::step(double learning_rate) {
+  NoGrad no_grad;
+  double squares = 0;
+  for (const Slot& slot : slots_)
+    if (slot.weight.grad().defined())
+      squares += slot.weight.grad().to(at::kDouble).pow(2).sum().item<double>();
+  const double norm = std::sqrt(squares);
+  const double scale = std::min(1.0, config_.clip / (norm + 1e-6));
+  if (std::isfinite(norm)) ++steps_;
+
+  const double correct1 = 1 - std::pow(config_.beta1, static_cast<double>(steps_));
+  const double correct2 = 1 - std::pow(config_.beta2, static_cast<double>(steps_));
+  for (Slot& slot : slots_) {
+    Tensor& grad = slot.weight.mutable_grad();
+    if (std::isfinite(norm)) {
+      slot.m.mul_(config_.beta1);
+      slot.v.mul_(config_.beta2);
+      if (grad.defined()) {
+        grad.mul_(scale);
+        slot.m.add_(grad, 1 - config_.beta1);
+        slot.v.addcmul_(grad, grad, 1 - config_.beta2);
+      }
+      if (slot.decays) slot.weight.mul_(1 - learning_rate * config_.weight_decay);
+      const Tensor denominator = (slot.v / correct2).sqrt_().add_(config_.eps);
+      slot.weight.addcdiv_(slot.m, denominator, -learning_rate / correct1);
+    }
+    if (grad.defined()) grad.zero_();
+  }
+  return norm;
+}
+
+void update_balance_bias(Transformer& model, const std::vector<ExpertLoad>& loads, double gamma) {
+  NoGrad no_grad;
+  for (const ExpertLoad& load : loads) {
+    Tensor& bias_E = model.weights().layers[static_cast<size_t>(load.layer)].moe.balance_bias_E;
+    if (!bias_E.defined()) continue;
+    const Tensor count_E = load.count_E.to(at::kDouble);
+    bias_E.add_((count_E.mean() - count_E).sign().to(at::kFloat), gamma);
+  }
+}
+
+double max_violation(const std::vector<ExpertLoad>& loads) {
+  double total = 0;
+  for (const ExpertLoad& load : loads) {
+    const Tensor count_E = load.count_E.to(at::kDouble);
+    const double mean = count_E.mean().item<double>();
+    total += (count_E.max().item<double>() - mean) / mean;
+  }
+  return loads.empty() ? 0.0 : total / static_cast<double>(loads.size());
+}
+
+}  // namespace hadal

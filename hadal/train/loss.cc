@@ -1,0 +1,50 @@
+#include "hadal/train/loss.h"
+
+#include "hadal/ops/cross_entropy.h"
+#include "hadal/tensor/make.h"
+#include "hadal/tensor/shape.h"
+
+namespace hadal {
+
+Tensor sequence_balance_loss(const MoeConfig& moe, const Tensor& affinity_TE, int64_t B) {
+  const int64_t E = moe.num_experts, A = moe.top_k, T = affinity_TE.size(0);
+  HADAL_SHAPE(affinity_TE, T, E);
+  const int64_t S = T / B;
+  const Tensor share_BSE = (affinity_TE / affinity_TE.sum(-1, /*keepdim=*/true)).view({B, S, E});
+  const Tensor top_TA = std::get<1>(affinity_TE.detach().topk(A, -1));
+  const Tensor chosen_TE = affinity_TE.new_zeros({T, E}).scatter(1, top_TA, 1.0);
+  const double factor = static_cast<double>(E) / static_cast<double>(A);
+  const Tensor f_BE = chosen_TE.view({B, S, E}).mean(1) * factor;
+  return (f_BE * share_BSE.mean(1)).sum(-1).mean();
+}
+
+BatchLoss batch_loss(const Transformer& model, const Tensor& window_BX, const LossConfig& config) {
+  const ModelConfig& c = model.config();
+  const int64_t B = window_BX.size(0), J = c.mtp_depth, T = window_BX.size(1) - 1 - J;
+  const auto loss_at = [&](const Tensor& hidden_BTD, int64_t shift) {
+    const Tensor target_T = window_BX.narrow(1, shift, T).flatten();
+    return cross_entropy(model.logits(hidden_BTD.flatten(0, 1)), target_T).mean();
+  };
+  BatchLoss loss;
+  Trace trace;
+  Tensor hidden_BTD = model.forward(window_BX.narrow(1, 0, T), nullptr, &trace);
+  loss.main = loss_at(hidden_BTD, 1);
+  loss.total = loss.main;
+  for (int64_t k = 0; k < J; ++k) {
+    hidden_BTD = model.mtp(k, hidden_BTD, window_BX.narrow(1, k + 1, T), &trace);
+    loss.mtp.push_back(loss_at(hidden_BTD, k + 2));
+    loss.total = loss.total + loss.mtp.back() * (config.mtp_weight / static_cast<double>(J));
+  }
+  loss.balance = zeros({});
+  for (const LayerTrace& layer : trace.layers) {
+    if (!layer.is_moe) continue;
+    loss.loads.push_back({layer.layer, layer.routing.expert_TA.flatten().bincount({}, c.moe.num_experts)});
+    if (config.balance_alpha > 0)
+      loss.balance =
+          loss.balance + config.balance_alpha * sequence_balance_loss(c.moe, layer.routing.affinity_TE, B);
+  }
+  loss.total = loss.total + loss.balance;
+  return loss;
+}
+
+}  // namespace hadal

@@ -1,0 +1,37 @@
+// The training loss of one batch (training spec 5 to 7): main cross entropy, MTP, sequence-wise balance.
+#pragma once
+#include <vector>
+
+#include "hadal/model/transformer.h"
+
+namespace hadal {
+
+struct LossConfig {
+  double mtp_weight = 0.3;      // lambda: the mean of the MTP losses times this joins the total
+  double balance_alpha = 1e-4;  // of the sequence-wise balance loss; 0: none
+};
+
+// What one MoE layer was given in one batch.
+struct ExpertLoad {
+  int64_t layer = 0;
+  Tensor count_E;  // int64: (token, slot) pairs routed to each expert
+};
+
+struct BatchLoss {
+  Tensor total;                   // differentiable scalar: main + mtp_weight * mean(mtp) + balance
+  Tensor main;                    // mean cross entropy over the B*T targets
+  std::vector<Tensor> mtp;        // one per MTP module
+  Tensor balance;                 // alpha included
+  std::vector<ExpertLoad> loads;  // MoE layers in order, MTP modules last
+};
+
+// window_BX: B rows of X = T+1+J tokens. Main: input x[0..T-1], target x[i+1]. MTP module k (0-based): at
+// position i it sees the embedding of x[i+1+k] and predicts x[i+2+k].
+BatchLoss batch_loss(const Transformer& model, const Tensor& window_BX, const LossConfig& config);
+
+// alpha * mean over rows of sum_i f_i P_i for one layer: P the mean normalised affinity, f the share of
+// tokens whose plain top-k of the unbiased affinities holds expert i. Gradient through P only. V3
+// report 2.1.2.
+Tensor sequence_balance_loss(const MoeConfig& moe, const Tensor& affinity_TE, int64_t B);
+
+}  // namespace hadal

@@ -1,0 +1,92 @@
+// Thirty training steps against the reference: losses, norms, loads, biases, final weights.
+#include <gtest/gtest.h>
+
+#include "hadal/checkpoint/load.h"
+#include "hadal/checkpoint/names.h"
+#include "hadal/train/adamw.h"
+#include "hadal/train/loss.h"
+#include "tests/support/golden_tensors.h"
+
+namespace hadal {
+namespace {
+
+class Trajectory : public testing::TestWithParam<std::filesystem::path> {};
+
+TEST_P(Trajectory, EveryStepGivesTheReferencesLossesNormsLoadsAndBiases) {
+  const GoldenCase golden(GetParam());
+  const Json& hyper = golden.json().at("hyperparameters");
+  const Json& want = golden.json().at("steps");
+  Transformer model = load_model(GetParam(), DType::kF32);
+  AdamW optimizer(model, {.beta1 = hyper.at("betas")[0].get<double>(),
+                          .beta2 = hyper.at("betas")[1].get<double>(),
+                          .eps = hyper.at("eps").get<double>(),
+                          .weight_decay = hyper.at("weight_decay").get<double>(),
+                          .clip = hyper.at("clip").get<double>()});
+  const LossConfig loss_config{.mtp_weight = hyper.at("mtp_lambda").get<double>(),
+                               .balance_alpha = hyper.at("alpha").get<double>()};
+  const Tensor tokens = golden.tensor("tokens"), rates = golden.tensor("lr");
+  const Tensor loads = golden.tensor("loads"), biases = golden.tensor("bias");
+  for (int64_t t = 0; t < tokens.size(0); ++t) {
+    const BatchLoss loss = batch_loss(model, tokens[t], loss_config);
+    loss.total.backward();
+    const std::string at = "step " + std::to_string(t) + " ";
+    const auto expected = [&](const char* key) {
+      return want.at(key).at(static_cast<size_t>(t)).get<double>();
+    };
+    expect_near(loss.main.item<double>(), expected("main_loss"), golden.tolerance("losses"), at + "main");
+    expect_near(loss.mtp[0].item<double>(), expected("mtp_loss"), golden.tolerance("losses"), at + "mtp");
+    expect_near(loss.total.item<double>(), expected("total_loss"), golden.tolerance("losses"), at + "total");
+    expect_near(loss.balance.item<double>(), expected("balance_loss"), golden.tolerance("balance_loss"),
+                at + "balance");
+    expect_near(optimizer.step(rates[t].item<double>()), expected("grad_norm"), golden.tolerance("grad_norm"),
+                at + "norm");
+    update_balance_bias(model, loss.loads, hyper.at("gamma").get<double>());
+    for (size_t m = 0; m < loss.loads.size(); ++m) {
+      const auto row = static_cast<int64_t>(m);
+      const auto& layer = model.weights().layers[static_cast<size_t>(loss.loads[m].layer)];
+      expect_equal(loss.loads[m].count_E, loads[t][row], at + "loads");
+      expect_close(layer.moe.balance_bias_E, biases[t][row], golden.tolerance("bias"), at + "bias");
+    }
+  }
+
+  NoGrad no_grad;
+  const Tensor x = golden.tensor("probe_tokens");
+  const int64_t T = x.size(1) - 2;
+  const Tensor hidden = model.forward(x.narrow(1, 0, T));
+  expect_close(model.logits(hidden), golden.tensor("probe_logits"), golden.tolerance("probe_logits"),
+               "probe");
+  expect_close(model.logits(model.mtp(0, hidden, x.narrow(1, 1, T))), golden.tensor("probe_mtp_logits"),
+               golden.tolerance("probe_logits"), "probe mtp");
+  std::vector<Tensor> tensors;
+  for_each_weight(model.config(), model.weights(),
+                  [&](const WeightSpec&, Tensor& w) { tensors.push_back(w); });
+  for (const HfTensor& part : hf_tensors(model.config())) {
+    if (part.copy || !golden.json().at("final_norms").contains(part.hf_name)) continue;
+    const Tensor w = part.expert < 0 ? tensors[part.spec] : tensors[part.spec].select(0, part.expert);
+    expect_near(w.norm().item<double>(), golden.json().at("final_norms").at(part.hf_name).get<double>(),
+                golden.tolerance("final_norms"), part.hf_name);
+  }
+}
+
+TEST_P(Trajectory, BalanceLossAloneGivesTheReferencesGateGradient) {
+  const GoldenCase golden(GetParam());
+  Transformer model = load_model(GetParam(), DType::kF32);
+  AdamW optimizer(model, {});  // makes weights require gradients
+  const double alpha = golden.json().at("hyperparameters").at("alpha").get<double>();
+  batch_loss(model, golden.tensor("tokens")[0], {.mtp_weight = 0, .balance_alpha = alpha}).balance.backward();
+  size_t compared = 0;
+  for (size_t i = 0; i < model.weights().layers.size(); ++i) {
+    const std::string name = "balance_grad.model.layers." + std::to_string(i) + ".mlp.gate.weight";
+    if (!golden.has(name)) continue;
+    expect_close(model.weights().layers[i].moe.router_ED.grad(), golden.tensor(name),
+                 golden.tolerance("balance_grad"), name);
+    ++compared;
+  }
+  EXPECT_EQ(compared, golden.names("balance_grad.").size());
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, Trajectory, testing::ValuesIn(golden_cases("probe_mtp_logits", true)),
+                         case_name);
+
+}  // namespace
+}  // namespace hadal
