@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+"""Shape suffixes: in the folders that compute, a tensor's suffix uses only letters of docs/shapes.md, a function
+that takes suffixed tensors of another file checks one of them, and a size variable is not another letter's size.
+
+That suffix and dimensions agree is checked by the compiler (hadal/tensor/shape.h); this is what it cannot see.
+"""
+import re
+import sys
+
+import cpp_text
+
+FOLDERS = ("hadal/model/", "hadal/ops/", "hadal/train/", "hadal/engine/")
+TENSOR = re.compile(r"\bTensor\s*[&*]?\s+((?:\w+\s*(?:=[^,;]*)?,\s*)*\w+)\s*(?=[=;,){\[])")
+SUFFIX = re.compile(r"_([A-Za-z]*[A-Z][A-Za-z]*)_?$")
+SIZE = re.compile(r"\b([A-Z]) = (\w+)\.size\((-?\d+)\)")
+
+
+def read_legend(text):
+    """Letters of the table in docs/shapes.md: the bold ones at the start of a cell."""
+    return {letter for cell in re.findall(r"\|\s*((?:\*\*[A-Z]\*\*(?:,\s*)?)+)", text) for letter in
+            re.findall(r"\*\*([A-Z])\*\*", cell)}
+
+
+def faults_of_file(path, text, legend):
+    code = cpp_text.without_comments(text)
+    for match in TENSOR.finditer(code):
+        for name in re.findall(r"\b\w+\b", match.group(1)):
+            suffix = SUFFIX.search(name)
+            strange = [c for c in suffix.group(1) if c.upper() not in legend] if suffix else []
+            if strange:
+                line = code.count("\n", 0, match.start()) + 1
+                yield f"{path}:{line}: {name}: no letter {', '.join(strange)} in docs/shapes.md"
+    for match in SIZE.finditer(code):
+        letter, name, axis = match.group(1), match.group(2), int(match.group(3))
+        suffix = SUFFIX.search(name)
+        if letter in "XY":  # local: named where they are used
+            continue
+        if suffix and (axis >= len(suffix.group(1)) or suffix.group(1)[axis] != letter):
+            line = code.count("\n", 0, match.start()) + 1
+            yield f"{path}:{line}: {letter} = {name}.size({axis}), but the suffix says otherwise"
+
+
+def unchecked_entries(path, text, header):
+    """Functions declared in the header with suffixed tensors as parameters, and no HADAL_SHAPE inside."""
+    for function in cpp_text.functions(text):
+        parameters = function.head.partition("(")[2]
+        takes = [n for n in re.findall(r"Tensor\s*&\s+(\w+)", parameters) if SUFFIX.search(n)]
+        short = function.name.rsplit("::", 1)[-1]
+        if takes and "HADAL_SHAPE" not in function.body and re.search(rf"\b{re.escape(short)}\s*\(", header):
+            if function.last_line - function.first_line > 3:  # one-liners hand on to one that checks
+                yield f"{path}:{function.first_line}: {function.name} takes {', '.join(takes)} and has no HADAL_SHAPE"
+
+
+def check(root):
+    legend = read_legend((root / "docs/shapes.md").read_text())
+    faults, num_files = [], 0
+    for path in cpp_text.sources(root):
+        name = path.as_posix()
+        if not name.startswith(FOLDERS):
+            continue
+        num_files += 1
+        text = (root / path).read_text()
+        faults += faults_of_file(name, text, legend)
+        header = root / path.with_suffix(".h")
+        if path.suffix == ".cc" and header.exists():
+            faults += unchecked_entries(name, text, cpp_text.without_comments(header.read_text()))
+    return faults, len(legend), num_files
+
+
+def main():
+    faults, num_letters, num_files = check(cpp_text.ROOT)
+    print("\n".join(faults) if faults else f"shapes: {num_files} files keep to the {num_letters} letters of docs/shapes.md")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
