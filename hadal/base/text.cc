@@ -35,7 +35,9 @@ std::string nearest_name(std::string_view name, const std::vector<std::string>& 
   size_t best_distance = std::max<size_t>(1, name.size() / 3) + 1;
   if (name.size() > 200) return best;  // no typo, and quadratic
   for (const std::string& candidate : candidates) {
-    const size_t distance = candidate.size() > 400 ? best_distance : edit_distance(name, candidate);
+    if (candidate.size() >= name.size() + best_distance || name.size() >= candidate.size() + best_distance)
+      continue;
+    const size_t distance = edit_distance(name, candidate);
     if (distance < best_distance) {
       best_distance = distance;
       best = candidate;
