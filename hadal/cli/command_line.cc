@@ -15,6 +15,18 @@
 namespace hadal {
 namespace {
 
+// CLI11's help without the "Excludes" and "REQUIRED" noise: type and default value.
+class HelpText : public CLI::Formatter {
+ public:
+  std::string make_option_opts(const CLI::Option* option) const override {
+    std::string out;
+    if (option->get_items_expected_max() > 0) out = " " + option->get_type_name();
+    if (!option->get_default_str().empty()) out += "=" + option->get_default_str();
+    if (option->get_expected_max() > 1) out += " ...";
+    return out;
+  }
+};
+
 // All commands with their options, and what the chosen one will do.
 struct Commands {
   CLI::App app{"hadal: DeepSeek-V2/V3 models, from checkpoint to tokens"};
@@ -46,9 +58,13 @@ std::function<int(const Options&)> or_elsewhere(const std::function<int(const Op
 
 void add_commands(Commands& all, const Handlers& handlers, char** argv) {
   CLI::App& app = all.app;
-  app.set_version_flag("--version", version_text());
+  app.set_version_flag("--version", version_text(), "print the version and exit");
   app.require_subcommand(0, 1);  // at most one: a later argument that spells a command is an argument
-  app.get_formatter()->column_width(34);
+  app.name("hadal");
+  const auto help = std::make_shared<HelpText>();
+  help->column_width(34);
+  app.formatter(help);
+  app.set_help_flag("-h,--help", "print this and exit");
   all.add(app, "run", "continue a text, or chat", add_run, or_elsewhere(handlers.run, handlers, "run", argv));
   all.add(app, "logits", "write a model's logits for given token ids", add_logits,
           or_elsewhere(handlers.logits, handlers, "logits", argv));
@@ -89,7 +105,8 @@ const CLI::App& innermost(const CLI::App& app, std::string& path) {
 }
 
 int usage_error(const std::string& what, const std::string& path) {
-  std::cerr << "hadal: " << one_line(what) << "\nTry \"" << path << " --help\".\n";
+  const bool answered = what.find("did you mean") != std::string::npos;
+  std::cerr << "hadal: " << one_line(what) << (answered ? "" : "; see " + path + " --help") << "\n";
   return 2;
 }
 

@@ -46,12 +46,12 @@ std::string shape_lines(const ModelConfig& c) {
   const int64_t moe_layers = num_moe_layers(c);
   std::string out =
       cat("  layers         ", c.num_layers, ": ", c.num_layers - moe_layers, " dense, ", moe_layers,
-          " mixture of experts; ", c.mtp_depth, " MTP\n  width          ", with_commas(c.width),
-          "\n  vocabulary     ", with_commas(c.vocab_size), c.tied_head ? ", head tied to the embedding" : "",
-          "\n  attention      ", a.num_heads, " heads, key ", a.nope_dim, " + ", a.rope_dim,
-          " rotated, value ", a.value_dim, "; latents: kv ", a.kv_latent, ", query ",
-          a.query_latent ? std::to_string(a.query_latent) : "none", "\n  dense FFN      ",
-          with_commas(c.dense_dim), "\n");
+          " mixture of experts", c.mtp_depth ? cat("; ", c.mtp_depth, " MTP") : "", "\n  width          ",
+          with_commas(c.width), "\n  vocabulary     ", with_commas(c.vocab_size),
+          c.tied_head ? ", head tied to the embedding" : "", "\n  attention      ", a.num_heads,
+          " heads, key ", a.nope_dim, " + ", a.rope_dim, " rotated, value ", a.value_dim, "; latents: kv ",
+          a.kv_latent, ", query ", a.query_latent ? std::to_string(a.query_latent) : "none",
+          "\n  dense FFN      ", with_commas(c.dense_dim), "\n");
   if (c.moe.num_experts > 0)
     out += cat("  experts        ", c.moe.num_experts, " routed of ", with_commas(c.moe.expert_dim), ", ",
                c.moe.top_k, " per token, ", c.moe.num_shared, " shared; ", rule_text(c.moe), "\n");
@@ -108,23 +108,25 @@ std::string cost_lines(const ModelSize& size, const TokenFlops& decode, const To
   char ratio[32];
   std::snprintf(ratio, sizeof ratio, "%.1f",
                 static_cast<double>(size.expanded_cache_bytes) / static_cast<double>(size.cache_bytes));
-  const auto row = [](const char* label, const TokenFlops& f) {
+  const auto flops = [](const char* label, const TokenFlops& f) {
     return cat("  ", label, pad(with_commas(f.layers), 19), pad(with_commas(f.head), 17),
-               pad(with_commas(f.attention), 19), pad(with_commas(f.total()), 19), "\n");
+               pad(with_commas(f.attention), 21), pad(with_commas(f.total()), 21), "\n");
   };
-  return cat("KV cache a token, bf16   ", with_commas(size.cache_bytes),
-             " bytes; every head's keys and values (MHA): ", with_commas(size.expanded_cache_bytes),
-             " bytes, ", ratio, " times as many\n", "cache at ", with_commas(context), " tokens    ",
-             human_bytes(size.cache_bytes * context), "\n", "FLOPs a token", pad("layer matrices", 36),
-             pad("head", 17), pad("attention", 19), pad("sum", 19), "\n",
-             row("decode, absorbed, context ↓   ", decode), row("prefill, expanded, mean of ↓  ", prefill),
-             "  ↓ ", with_commas(context),
-             " tokens (--context); a multiply-add is two; matrix products only; without MTP\n",
-             "checkpoint               ", with_commas(size.bf16_bytes), " bytes in bf16 (",
-             human_bytes(size.bf16_bytes), ", ", with_commas(size.bf16_tensors),
-             " tensors)\n                         ", with_commas(size.fp8_bytes), " bytes in block FP8 (",
-             human_bytes(size.fp8_bytes), ", ", with_commas(size.fp8_tensors), " tensors)",
-             size.mtp_copies ? "; with MTP and its copies of embedding and head\n" : "\n");
+  const auto checkpoint = [](const char* label, int64_t bytes, int64_t tensors) {
+    return cat("  ", label, pad(with_commas(bytes), 22), " bytes (", human_bytes(bytes), ") in ",
+               with_commas(tensors), " tensors\n");
+  };
+  return cat("KV cache a token, bf16: ", with_commas(size.cache_bytes), " bytes (latent and rotated key); ",
+             with_commas(size.expanded_cache_bytes), " as keys and values of all heads (MHA), ", ratio,
+             " times as many\n  ", with_commas(context), " tokens: ", human_bytes(size.cache_bytes * context),
+             "\nFLOPs a token, context ", with_commas(context),
+             ", main model: matrix products, a multiply-add is two\n", std::string(24, ' '),
+             pad("layer matrices", 19), pad("head", 17), pad("attention", 21), pad("all", 21), "\n",
+             flops("decode, absorbed      ", decode), flops("prefill, expanded,    ", prefill),
+             "    mean of the prompt's tokens, logits for each\ncheckpoint",
+             size.mtp_copies ? ", with MTP and its copies of embedding and head\n" : "\n",
+             checkpoint("bf16     ", size.bf16_bytes, size.bf16_tensors),
+             checkpoint("block FP8", size.fp8_bytes, size.fp8_tensors));
 }
 
 Json counts_json(const WeightCounts& counts) {
