@@ -35,6 +35,7 @@ TEST(Json, BadInputIsNamedWithItsPlace) {
             std::string::npos);
   EXPECT_NE(json_problem("\"\xff\"").find("byte 1: invalid UTF-8"), std::string::npos);
   EXPECT_NE(json_problem("{} x").find("byte 3"), std::string::npos);
+  EXPECT_NE(json_problem(std::string_view("{}\0", 3)).find("byte 2: NUL byte"), std::string::npos);
   EXPECT_NE(json_problem("").find("x.json"), std::string::npos);
 }
 

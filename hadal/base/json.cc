@@ -102,6 +102,9 @@ Json parse_json(std::string_view text, std::string_view source, size_t offset) {
   size_t bad = 0;
   if (!is_utf8(text, &bad))
     throw Error(ErrorCode::kCorrupt, cat("[json] ", source, ": byte ", offset + bad, ": invalid UTF-8"));
+  // nlohmann takes a NUL for the end of the text and would not look at what follows.
+  if (const size_t nul = text.find('\0'); nul != std::string_view::npos)
+    throw Error(ErrorCode::kCorrupt, cat("[json] ", source, ": byte ", offset + nul, ": NUL byte"));
   StrictReader reader;
   if (!Json::sax_parse(text.begin(), text.end(), &reader)) {
     throw Error(ErrorCode::kCorrupt,
