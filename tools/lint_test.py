@@ -172,13 +172,13 @@ TEST(Suite, Name) {
 
 
 class ReadmeTrace(Tree):
-    README = "# x\n\n## Follow a token\n\n1. `hadal/cli/run.cc` reads the prompt: `run`\n2. `hadal/a.cc`: `A::go`\n"
+    README = "# x\n\n## Follow a token\n\n1. `hadal/cli/run.cc` reads `x`: `run`. More\n   of `that`.\n2. `hadal/a.cc` goes: `A::go`,\n   `B`.\n"
 
     def setUp(self):
         super().setUp()
         self.write("README.md", self.README)
         self.write("hadal/cli/run.cc", "int run() { return 0; }\n")
-        self.write("hadal/a.cc", "int A::go() { return 0; }\n")
+        self.write("hadal/a.cc", "int A::go() { return 0; }\nint B() { return 1; }\n")
 
     def faults(self):
         return readme_trace.check(self.root)[0]
@@ -187,7 +187,7 @@ class ReadmeTrace(Tree):
         self.assertEqual(self.faults(), [])
 
     def test_a_renamed_function_is_refused(self):
-        self.write("hadal/a.cc", "int A::went() { return 0; }  // once A::go\n")
+        self.write("hadal/a.cc", "int A::went() { return 0; }  // once A::go\nint B() { return 1; }\n")
         self.refused(self.faults(), "hadal/a.cc defines no A::go")
 
     def test_a_moved_file_is_refused(self):
@@ -195,8 +195,8 @@ class ReadmeTrace(Tree):
         self.refused(self.faults(), "no file hadal/a.cc")
 
     def test_a_seventh_file_is_refused(self):
-        self.write("README.md", "## Follow a token\n\n" + "".join(f"{i}. `hadal/a.cc`: `A::go`\n" for i in range(1, 8)))
-        self.refused(self.faults(), "7 files, 6 at most")
+        self.write("README.md", "## Follow a token\n\n" + "".join(f"{i}. `hadal/a.cc` goes: `A::go`.\n" for i in range(1, 8)))
+        self.refused(self.faults(), "7 files, not 1 to 6")
 
     def test_a_gone_entry_of_the_file_map_is_refused(self):
         self.write("README.md", self.README + "\n## Files\n\n| `hadal/gone/` | what |\n")

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """README's path from the command line to logits: every file named there exists and defines the names given,
-there are at most six files, and every other path that README's file map names exists too."""
+there are at most six files, and every path of README's file map exists too.
+
+A step of the path: "1. `file` says something: `name`, `name`." with more text after it if need be."""
 import re
 import sys
 
@@ -9,25 +11,35 @@ import cpp_text
 MOST_FILES = 6
 
 
+def section(readme, title):
+    match = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", readme, re.MULTILINE | re.DOTALL)
+    return match.group(1) if match else ""
+
+
+def faults_of_step(root, path, text):
+    if not (root / path).is_file():
+        yield f"README.md: no file {path}"
+        return
+    names = re.search(r":\s+((?:`[^`]+`(?:,\s+)?)+)\.", text)
+    if not names:
+        yield f"README.md: the step {path} names no function"
+        return
+    code = cpp_text.without_comments((root / path).read_text())
+    defined = {f.name for f in cpp_text.functions(code)}
+    for name in re.findall(r"`([^`]+)`", names.group(1)):
+        if name not in defined:
+            yield f"README.md: {path} defines no {name}"
+
+
 def check(root):
     readme = (root / "README.md").read_text()
-    section = re.search(r"^## Follow a token\n(.*?)(?=^## |\Z)", readme, re.MULTILINE | re.DOTALL)
-    if not section:
-        return ["README.md has no section '## Follow a token'"], 0
-    steps = re.findall(r"^\d+\. `([^`]+)`(.*(?:\n(?!\d+\. |\n).*)*)", section.group(1), re.MULTILINE)
+    steps = re.findall(r"^\d+\. `([^`]+)`(.*(?:\n(?!\d+\. |\n).*)*)", section(readme, "Follow a token"), re.MULTILINE)
     faults = []
     if not 0 < len(steps) <= MOST_FILES:
-        faults.append(f"README.md: the path has {len(steps)} files, {MOST_FILES} at most")
+        faults.append(f"README.md: 'Follow a token' has {len(steps)} files, not 1 to {MOST_FILES}")
     for path, text in steps:
-        if not (root / path).is_file():
-            faults.append(f"README.md: no file {path}")
-            continue
-        code = cpp_text.without_comments((root / path).read_text())
-        defined = {f.name for f in cpp_text.functions(code)}
-        for name in re.findall(r"`([A-Za-z_][\w:]*)`", text):
-            if name not in defined and not re.search(rf"\b(?:class|struct)\s+{name}\b", code):
-                faults.append(f"README.md: {path} defines no {name}")
-    for path in re.findall(r"^\| `([^`]+)` \|", readme, re.MULTILINE):
+        faults += faults_of_step(root, path, text)
+    for path in re.findall(r"^\| `([^`]+)` \|", section(readme, "Files"), re.MULTILINE):
         if not (root / path).exists():
             faults.append(f"README.md: the file map names {path}, which is not there")
     return faults, len(steps)
