@@ -8,6 +8,7 @@
 #include <new>
 
 #include "hadal/base/text.h"
+#include "hadal/cli/input.h"
 #include "hadal/cli/output.h"
 #include "hadal/cli/version.h"
 #include "hadal/error.h"
@@ -27,6 +28,27 @@ class HelpText : public CLI::Formatter {
   }
 };
 
+// Rules across flags, and what one flag implies. Thrown as bad usage (2) or, for the content of a text, as
+// failure (1).
+void finish(RunOptions& o) {
+  if (o.greedy) o.sampling.temperature = 0;
+  if (!o.chat_template.empty() || !o.system.empty()) o.chat = true;
+  if (o.chat && !o.ids_file.empty())
+    throw CLI::ValidationError("--ids", "cannot be a chat: --chat, --template and --system need text");
+  if (o.prompt) require_utf8(*o.prompt, "--prompt");
+  require_utf8(o.system, "--system");
+  for (const std::string& stop : o.stop) require_utf8(stop, "--stop");
+}
+
+void finish(TrainOptions& o) {
+  if (o.minutes == 0 && o.steps == 0)
+    throw CLI::ValidationError("--minutes, --steps", "when does it end? Give one or both");
+  if (o.preset.empty() && o.config.empty()) o.preset = "tiny";
+}
+
+template <class Options>
+void finish(Options&) {}
+
 // All commands with their options, and what the chosen one will do.
 struct Commands {
   CLI::App app{"hadal: DeepSeek-V2/V3 models, from checkpoint to tokens"};
@@ -39,7 +61,10 @@ struct Commands {
     CLI::App* command = parent.add_subcommand(name, help);
     auto options = std::make_shared<Options>();
     declare(*command, *options);
-    command->callback([this, options, handle] { chosen = [options, handle] { return handle(*options); }; });
+    command->callback([this, options, handle] {
+      finish(*options);
+      chosen = [options, handle] { return handle(*options); };
+    });
   }
 };
 

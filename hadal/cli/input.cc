@@ -68,8 +68,14 @@ std::vector<std::vector<int32_t>> read_token_ids(const std::string& path) {
 std::vector<std::vector<int32_t>> parse_token_ids(const std::string& text, const std::string& source) {
   std::vector<std::vector<int32_t>> rows;
   const size_t first = text.find_first_not_of(" \t\r\n");
-  if (first != std::string::npos && text[first] == '[') {
-    const Json json = parse_json(text, source);
+  if (first != std::string::npos && (text[first] == '[' || text[first] == '{')) {
+    Json json = parse_json(text, source);
+    if (json.is_object()) {
+      if (!json.contains("ids") || !json["ids"].is_array())
+        throw Error(ErrorCode::kCorrupt,
+                    cat("[cli.token_ids] ", source, ": \"ids\" is no list: need {\"ids\": [1, 2]}."));
+      json = Json(json["ids"]);
+    }
     if (!json.empty() && json[0].is_array()) {
       for (const Json& row : json) rows.push_back(ids_of(row, source));
     } else {

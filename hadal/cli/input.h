@@ -10,10 +10,9 @@ namespace hadal {
 // first byte that is not UTF-8.
 std::string read_text(const std::string& path);
 
-// Token ids from a file, "-" for stdin: a line per sequence, ids apart by blanks or commas; or JSON, [1, 2]
-// or
-// [[1, 2], [3]]. Empty lines are skipped. Throws corrupt naming line and word, invalid_argument if there is
-// no id.
+// Token ids from a file, "-" for stdin: a line per sequence, ids apart by blanks or commas; or JSON: [1, 2],
+// [[1, 2], [3]] or {"ids": [1, 2]}. Empty lines are skipped. Throws corrupt naming line and word,
+// invalid_argument if there is no id.
 std::vector<std::vector<int32_t>> read_token_ids(const std::string& path);
 std::vector<std::vector<int32_t>> parse_token_ids(const std::string& text, const std::string& source);
 

@@ -31,7 +31,8 @@ CLI::Option* sampling(CLI::App& app, const std::string& name, SamplingParams& pa
                       T SamplingParams::*field, const std::string& help) {
   const auto refuse = [field](const std::string& text) -> std::string {
     SamplingParams alone;
-    if (!parse_number(text, alone.*field)) return cat("got \"", text, "\", need a number");
+    if (!parse_number(text, alone.*field))
+      return cat("got \"", text, "\", need ", std::is_integral_v<T> ? "an integer" : "a number");
     try {
       check(alone);
     } catch (const Error& e) {

@@ -96,7 +96,7 @@ int run_tokenizer_info(const TokenizerOptions& options) {
   if (info.missing_bytes > 0)
     out += cat("missing bytes   ", info.missing_bytes, ": they vanish when encoded\n");
   for (const std::string& pattern : info.split_patterns)
-    out += cat("split pattern   ", one_line(pattern), "\n");
+    out += cat("split pattern   ", dump_json(Json(pattern)), "\n");
   out += cat("special tokens  ", info.special_tokens.size(), "\n");
   for (size_t i = 0; i < info.special_tokens.size() && i < 20; ++i)
     out += cat("  ", info.special_tokens[i], "\n");

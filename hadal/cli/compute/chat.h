@@ -1,0 +1,22 @@
+// A conversation at the terminal.
+#pragma once
+#include <string>
+
+#include "hadal/cli/options.h"
+#include "hadal/engine/generate.h"
+
+namespace hadal {
+
+// Reads turns from stdin until its end or /exit. Commands: /help, /clear, /system TEXT, /set NAME VALUE.
+// Without a chat template each line is continued as plain text. A turn that fails says why and is forgotten.
+int run_chat(const RunOptions& options, const Transformer& model, const Tokenizer& tokenizer);
+
+// "12 prompt tokens (0 reused), first token after 0.050 s; 64 new tokens, 123.4 tokens/s; ended: stop\n"
+std::string usage_line(const GenerateResult& result);
+
+// Sets one setting of /set by its name ("temperature", "max_tokens"). Throws invalid_argument naming what is
+// known.
+void set_by_name(const std::string& name, const std::string& value, SamplingParams& sampling,
+                 int64_t& max_tokens);
+
+}  // namespace hadal

@@ -1,0 +1,49 @@
+#include "hadal/cli/compute/model_source.h"
+
+#include <csignal>
+#include <filesystem>
+#include <thread>
+
+#include "hadal/checkpoint/load.h"
+#include "hadal/tensor/make.h"
+
+namespace hadal {
+namespace {
+
+std::atomic<bool> was_interrupted{false};
+
+void on_signal(int signal) {
+  was_interrupted = true;
+  std::signal(signal, SIG_DFL);
+}
+
+}  // namespace
+
+void use_threads(int64_t threads) {
+  set_num_threads(
+      static_cast<int>(threads > 0 ? threads : std::max(1u, std::thread::hardware_concurrency())));
+}
+
+Transformer open_model(const std::string& folder, const std::string& dtype) {
+  std::optional<DType> wanted;
+  if (dtype == "f32") wanted = DType::kF32;
+  if (dtype == "bf16") wanted = DType::kBF16;
+  return load_model(folder, wanted);
+}
+
+std::optional<Tokenizer> open_tokenizer(const std::string& folder) {
+  if (!std::filesystem::exists(std::filesystem::path(folder) / "tokenizer.json")) return std::nullopt;
+  return Tokenizer::load(folder);
+}
+
+std::atomic<bool>& interrupted() {
+  static const bool installed = [] {
+    std::signal(SIGINT, on_signal);
+    std::signal(SIGTERM, on_signal);
+    return true;
+  }();
+  (void)installed;
+  return was_interrupted;
+}
+
+}  // namespace hadal
