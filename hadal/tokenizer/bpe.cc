@@ -75,21 +75,9 @@ void MergeTable::reserve(size_t merges) {
   slots_.assign(slots, Slot{});
 }
 
-size_t MergeTable::slot_of(uint64_t key) const {
-  const size_t mask = slots_.size() - 1;
-  uint64_t hash = key * 0x9E3779B97F4A7C15;
-  hash ^= hash >> 32;
-  for (size_t i = hash & mask;; i = (i + 1) & mask)
-    if (slots_[i].key == key || slots_[i].key == UINT64_MAX) return i;
-}
-
 void MergeTable::set(int32_t left, int32_t right, Merge merge) {
   const uint64_t key = key_of(left, right);
   slots_[slot_of(key)] = {key, merge};
-}
-
-MergeTable::Merge MergeTable::find(int32_t left, int32_t right) const {
-  return slots_[slot_of(key_of(left, right))].merge;
 }
 
 void bpe_encode(const MergeTable& merges, const std::array<int32_t, 256>& byte_ids, std::string_view piece,

@@ -3,6 +3,7 @@
 #include <simdjson.h>
 
 #include <algorithm>
+#include <array>
 #include <nlohmann/json.hpp>
 
 #include "hadal/base/json.h"
@@ -118,16 +119,12 @@ void read_vocabulary(const Reader& in, const object& vocab, size_t file_bytes, T
     const auto field = [&] { return cat("model.vocab[\"", entry.key, "\"]"); };
     int64_t id = -1;
     if (entry.value.get(id) != simdjson::SUCCESS || id < 0 || id > kMaxId) in.as_id(entry.value, field());
-    switch (model.vocabulary.add(entry.key, static_cast<int32_t>(id))) {
-      case Vocabulary::Added::kOk:
-        break;
-      case Vocabulary::Added::kSameSpelling:
-        in.corrupt(field(), "is there twice");
-      case Vocabulary::Added::kSameId:
-        in.corrupt(field(), cat("has id ", id, ", as has \"",
-                                model.vocabulary.spelling(static_cast<int32_t>(id)), "\""));
-    }
+    if (!model.vocabulary.append(entry.key, static_cast<int32_t>(id)))
+      in.corrupt(field(), cat("has id ", id, ", as has \"",
+                              model.vocabulary.spelling(static_cast<int32_t>(id)), "\""));
   }
+  if (const auto same = model.vocabulary.build_index())
+    in.corrupt("model.vocab", cat("has \"", model.vocabulary.spelling(*same), "\" twice"));
   if (model.vocabulary.count() == 0) in.corrupt("model.vocab", "is empty");
   model.num_base_tokens = model.vocabulary.count();
   for (int b = 0; b < 256; ++b) {
@@ -146,36 +143,58 @@ class MergeReader {
     if (count > kMaxMerges) in_.corrupt("model.merges", cat("has ", count, " entries"));
     model_.merges.reserve(count);
     for (const element merge : merges) {
-      const auto [left, right] = parts(merge);
-      const int32_t left_id = part(left), right_id = part(right);
-      model_.merges.set(left_id, right_id, {rank_, merged(left, right, left_id, right_id)});
-      ++rank_;
+      const auto [left, right] = parts(merge, rank_ + batch_size_ / 2);
+      for (const std::string_view part : {left, right}) {
+        const size_t begin = bytes_used_;
+        if (bytes_.size() < begin + part.size()) bytes_.resize(2 * (begin + part.size()));
+        const size_t length = unspell_bytes(part, bytes_.data() + begin);
+        bytes_used_ += length == kNotSpelled ? 0 : length;
+        spelled_[batch_size_] = part;
+        lengths_[batch_size_++] = length == kNotSpelled ? 0 : length;
+      }
+      if (batch_size_ == Vocabulary::kBatch) flush();
     }
+    flush();
     model_.num_merges = rank_;
   }
 
  private:
-  std::string field() const { return cat("model.merges[", rank_, "]"); }
+  static std::string field(size_t rank) { return cat("model.merges[", rank, "]"); }
 
-  std::pair<std::string_view, std::string_view> parts(element merge) const {
+  std::pair<std::string_view, std::string_view> parts(element merge, size_t rank) const {
     std::string_view text;
     if (merge.get(text) == simdjson::SUCCESS) {
       const size_t space = text.find(' ');
       if (space == std::string_view::npos || text.find(' ', space + 1) != std::string_view::npos)
-        in_.corrupt(field(), cat("is \"", text, "\", need two tokens and one space"));
+        in_.corrupt(field(rank), cat("is \"", text, "\", need two tokens and one space"));
       return {text.substr(0, space), text.substr(space + 1)};
     }
     array pair;
     if (merge.get(pair) != simdjson::SUCCESS || pair.size() != 2)
-      in_.corrupt(field(), "is neither \"a b\" nor [\"a\", \"b\"]");
-    return {in_.as_string(pair.at(0).value(), field()), in_.as_string(pair.at(1).value(), field())};
+      in_.corrupt(field(rank), "is neither \"a b\" nor [\"a\", \"b\"]");
+    return {in_.as_string(pair.at(0).value(), field(rank)), in_.as_string(pair.at(1).value(), field(rank))};
   }
 
-  int32_t part(std::string_view spelled) {
-    const auto id = unspell_bytes(spelled, scratch_) ? model_.vocabulary.find_bytes(scratch_)
-                                                     : model_.vocabulary.find(spelled);
-    if (!id) in_.corrupt(field(), cat("names \"", spelled, "\", which is not in model.vocab"));
-    return *id;
+  // Looks up and stores the merges gathered so far.
+  void flush() {
+    std::array<std::string_view, Vocabulary::kBatch> wanted;
+    std::array<int32_t, Vocabulary::kBatch> ids;
+    for (size_t i = 0, at = 0; i < batch_size_; at += lengths_[i++])
+      wanted[i] = std::string_view(bytes_).substr(at, lengths_[i]);
+    model_.vocabulary.find_batch({wanted.data(), batch_size_}, {ids.data(), batch_size_});
+    for (size_t i = 0; i < batch_size_; ++i) {
+      if (ids[i] >= 0 && !wanted[i].empty()) continue;
+      const auto id = model_.vocabulary.find(spelled_[i]);
+      if (!id)
+        in_.corrupt(field(rank_ + i / 2), cat("names \"", spelled_[i], "\", which is not in model.vocab"));
+      ids[i] = *id;
+    }
+    for (size_t i = 0; i < batch_size_; i += 2) model_.merges.prefetch(ids[i], ids[i + 1]);
+    for (size_t i = 0; i < batch_size_; i += 2) {
+      const int32_t id = merged(spelled_[i], spelled_[i + 1], ids[i], ids[i + 1]);
+      model_.merges.set(ids[i], ids[i + 1], {rank_++, id});
+    }
+    batch_size_ = bytes_used_ = 0;
   }
 
   // The id of left + right. Vocabularies list merged tokens in the order of the merges, so the next id is
@@ -190,7 +209,7 @@ class MergeReader {
         return next_++;
     }
     const auto id = vocabulary.find(cat(left, right));
-    if (!id) in_.corrupt(field(), cat("makes \"", left, right, "\", which is not in model.vocab"));
+    if (!id) in_.corrupt(field(rank_), cat("makes \"", left, right, "\", which is not in model.vocab"));
     next_ = *id + 1;
     return *id;
   }
@@ -199,7 +218,11 @@ class MergeReader {
   TokenizerModel& model_;
   uint32_t rank_ = 0;
   int32_t next_ = 256;
-  std::string scratch_;
+  size_t batch_size_ = 0;  // halves of merges
+  std::array<std::string_view, Vocabulary::kBatch> spelled_;
+  std::array<size_t, Vocabulary::kBatch> lengths_;  // of their bytes; 0: spelled outside the alphabet
+  std::string bytes_;                               // one after the other
+  size_t bytes_used_ = 0;
 };
 
 void read_model(const Reader& in, const object& root, size_t file_bytes, TokenizerModel& model) {
@@ -235,9 +258,10 @@ void read_added_tokens(const Reader& in, const object& root, TokenizerModel& mod
     const auto known = model.vocabulary.find(token.content);
     if (known && *known != token.id)
       in.corrupt(field, cat("gives \"", token.content, "\" the id ", token.id, ", but it has ", *known));
-    if (!known && model.vocabulary.add(token.content, token.id) != Vocabulary::Added::kOk)
+    if (!known && !model.vocabulary.append(token.content, token.id))
       in.corrupt(field, cat("\"", token.content, "\" has id ", token.id, ", as has \"",
                             model.vocabulary.spelling(token.id), "\""));
+    model.vocabulary.build_index();
     seen.push_back(token.content);
     model.added.add(std::move(token));
   }
@@ -396,11 +420,13 @@ void read_post_processor(const Reader& in, element value, const std::string& fie
 
 }  // namespace
 
-void read_tokenizer_json(std::string_view text, std::string_view source, TokenizerModel& model) {
+void read_tokenizer_json(std::string_view text, std::string_view source, TokenizerModel& model,
+                         size_t slack) {
   const Reader in(source);
   simdjson::dom::parser parser;
   element document;
-  if (const auto error = parser.parse(text.data(), text.size(), true).get(document)) {
+  const bool copy = slack < simdjson::SIMDJSON_PADDING;
+  if (const auto error = parser.parse(text.data(), text.size(), copy).get(document)) {
     parse_json(text, source);  // slower, but its error names the byte
     in.corrupt("the text", cat("is not JSON (", simdjson::error_message(error), ")"));
   }

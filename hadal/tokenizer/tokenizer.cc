@@ -1,5 +1,7 @@
 #include "hadal/tokenizer.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -113,7 +115,9 @@ Tokenizer Tokenizer::load(const std::filesystem::path& path) {
   auto model = std::make_shared<TokenizerModel>();
   {
     const MappedFile mapped(file);
-    read_tokenizer_json(mapped.text(), file.string(), *model);
+    const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    const size_t slack = (page - mapped.text().size() % page) % page;  // the map's last page reads as zeros
+    read_tokenizer_json(mapped.text(), file.string(), *model, slack);
   }
   if (const auto text = read_if_there(config)) read_tokenizer_config(*text, config.string(), *model);
   if (auto text = read_if_there(jinja)) model->chat_template = std::move(*text);

@@ -41,25 +41,23 @@ std::string spell_bytes(std::string_view bytes) {
   return out;
 }
 
-bool unspell_bytes(std::string_view spelled, std::string& out) {
-  out.resize(spelled.size());
-  size_t length = 0;
-  for (size_t at = 0; at < spelled.size();) {
-    const auto lead = static_cast<unsigned char>(spelled[at]);
-    uint32_t code = lead;
-    size_t width = 1;
-    if (lead >= 0xC2 && lead <= 0xC5 && at + 1 < spelled.size()) {
-      code = (lead & 0x1Fu) << 6 | (static_cast<unsigned char>(spelled[at + 1]) & 0x3Fu);
-      width = 2;
-    } else if (lead >= 0x80) {
-      return false;
+size_t unspell_bytes(std::string_view spelled, char* out) {
+  const char* at = spelled.data();
+  const char* const end = at + spelled.size();
+  char* to = out;
+  while (at < end) {
+    const auto lead = static_cast<unsigned char>(*at);
+    if (lead > 0x20 && lead < 0x7F) {
+      *to++ = *at++;
+      continue;
     }
-    if (code >= kAlphabet.byte.size() || kAlphabet.byte[code] < 0) return false;
-    out[length++] = static_cast<char>(kAlphabet.byte[code]);
-    at += width;
+    if (lead < 0xC2 || lead > 0xC5 || at + 1 == end) return kNotSpelled;
+    const uint32_t code = (lead & 0x1Fu) << 6 | (static_cast<unsigned char>(at[1]) & 0x3Fu);
+    if (code >= kAlphabet.byte.size() || kAlphabet.byte[code] < 0) return kNotSpelled;
+    *to++ = static_cast<char>(kAlphabet.byte[code]);
+    at += 2;
   }
-  out.resize(length);
-  return true;
+  return static_cast<size_t>(to - out);
 }
 
 uint64_t hash_bytes(std::string_view bytes) {
@@ -88,66 +86,95 @@ uint64_t hash_bytes(std::string_view bytes) {
 void Vocabulary::reserve(size_t tokens, size_t bytes) {
   arena_.reserve(bytes);
   spans_.reserve(tokens);
-  size_t slots = 1024;
-  while (slots < 2 * tokens) slots *= 2;
-  grow(slots);
+  pending_.reserve(tokens);
 }
 
-void Vocabulary::grow(size_t slots) {
-  std::vector<Slot> old(slots);
-  old.swap(slots_);
-  for (const Slot& slot : old) {
-    if (!slot.id_plus_one) continue;
-    const std::string_view text = bytes(static_cast<int32_t>(slot.id_plus_one - 1));
-    *slot_of(text, hash_bytes(text)) = slot;
+bool Vocabulary::append(std::string_view spelled, int32_t id) {
+  if (has(id)) return false;
+  const size_t begin = arena_.size();
+  arena_.resize(begin + spelled.size());
+  size_t length = unspell_bytes(spelled, arena_.data() + begin);
+  const bool literal = length == kNotSpelled;
+  if (literal) length = spelled.copy(arena_.data() + begin, spelled.size());
+  arena_.resize(begin + length);
+  if (static_cast<size_t>(id) >= spans_.size()) spans_.resize(static_cast<size_t>(id) + 1);
+  spans_[static_cast<size_t>(id)] = {.begin = static_cast<uint32_t>(begin),
+                                     .length = static_cast<uint32_t>(length) & 0x7FFFFFFF,
+                                     .literal = literal};
+  ++count_;
+  if (!literal)
+    pending_.emplace_back(id, hash_bytes(bytes(id)));
+  else if (!literals_.emplace(spelled, id).second)
+    same_literal_ = id;
+  return true;
+}
+
+std::optional<int32_t> Vocabulary::build_index() {
+  constexpr size_t kAhead = 16;  // slots to fetch before they are needed
+  if (static_cast<size_t>(count_) * 2 > slots_.size()) {
+    size_t size = 1024;
+    while (size < 2 * static_cast<size_t>(count_)) size *= 2;
+    decltype(slots_) old(size);
+    old.swap(slots_);
+    for (const Slot& slot : old) {
+      if (!slot.id_plus_one) continue;
+      const std::string_view text = bytes(static_cast<int32_t>(slot.id_plus_one - 1));
+      slots_[slot_of(text, hash_bytes(text))] = slot;
+    }
   }
+  std::optional<int32_t> same = same_literal_;
+  for (size_t i = 0; i < pending_.size(); ++i) {
+    if (i + kAhead < pending_.size())
+      __builtin_prefetch(&slots_[pending_[i + kAhead].second & (slots_.size() - 1)], 1);
+    const auto [id, hash] = pending_[i];
+    Slot& slot = slots_[slot_of(bytes(id), hash)];
+    if (slot.id_plus_one)
+      same = id;
+    else
+      slot = {tag(hash), static_cast<uint32_t>(id) + 1};
+  }
+  pending_ = {};
+  return same;
 }
 
-// The slot that holds these bytes, or the free one where they belong.
-Vocabulary::Slot* Vocabulary::slot_of(std::string_view wanted, uint64_t hash) {
+size_t Vocabulary::slot_of(std::string_view wanted, uint64_t hash) const {
   const size_t mask = slots_.size() - 1;
   for (size_t i = hash & mask;; i = (i + 1) & mask) {
-    Slot& slot = slots_[i];
-    if (!slot.id_plus_one) return &slot;
-    if (slot.tag == static_cast<uint32_t>(hash >> 32) &&
-        bytes(static_cast<int32_t>(slot.id_plus_one - 1)) == wanted)
-      return &slot;
+    const Slot& slot = slots_[i];
+    if (!slot.id_plus_one) return i;
+    if (slot.tag == tag(hash) && bytes(static_cast<int32_t>(slot.id_plus_one - 1)) == wanted) return i;
   }
-}
-
-Vocabulary::Added Vocabulary::add(std::string_view spelled, int32_t id) {
-  if (has(id)) return Added::kSameId;
-  const bool literal = !unspell_bytes(spelled, scratch_);
-  const std::string_view content = literal ? spelled : std::string_view(scratch_);
-  if (literal) {
-    if (!literals_.emplace(spelled, id).second) return Added::kSameSpelling;
-  } else {
-    if (static_cast<size_t>(count_ + 1) * 2 > slots_.size()) grow(std::max<size_t>(1024, slots_.size() * 2));
-    const uint64_t hash = hash_bytes(content);
-    Slot* slot = slot_of(content, hash);
-    if (slot->id_plus_one) return Added::kSameSpelling;
-    *slot = {static_cast<uint32_t>(hash >> 32), static_cast<uint32_t>(id) + 1};
-  }
-  if (static_cast<size_t>(id) >= spans_.size()) spans_.resize(static_cast<size_t>(id) + 1);
-  spans_[static_cast<size_t>(id)] = {.begin = static_cast<uint32_t>(arena_.size()),
-                                     .length = static_cast<uint32_t>(content.size()) & 0x7FFFFFFF,
-                                     .literal = literal};
-  arena_ += content;
-  ++count_;
-  return Added::kOk;
 }
 
 std::optional<int32_t> Vocabulary::find_bytes(std::string_view wanted) const {
   if (slots_.empty()) return std::nullopt;
-  const uint64_t hash = hash_bytes(wanted);
-  const Slot* slot = const_cast<Vocabulary*>(this)->slot_of(wanted, hash);  // slot_of changes nothing
-  if (!slot->id_plus_one) return std::nullopt;
-  return static_cast<int32_t>(slot->id_plus_one - 1);
+  const Slot& slot = slots_[slot_of(wanted, hash_bytes(wanted))];
+  if (!slot.id_plus_one) return std::nullopt;
+  return static_cast<int32_t>(slot.id_plus_one - 1);
+}
+
+void Vocabulary::find_batch(std::span<const std::string_view> wanted, std::span<int32_t> ids) const {
+  if (slots_.empty()) return std::fill(ids.begin(), ids.end(), -1);
+  const size_t mask = slots_.size() - 1;
+  std::array<uint64_t, kBatch> hashes;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    hashes[i] = hash_bytes(wanted[i]);
+    __builtin_prefetch(&slots_[hashes[i] & mask]);
+  }
+  for (size_t i = 0; i < wanted.size(); ++i)
+    if (const Slot& slot = slots_[hashes[i] & mask]; slot.id_plus_one)
+      __builtin_prefetch(&spans_[slot.id_plus_one - 1]);
+  for (size_t i = 0; i < wanted.size(); ++i)
+    if (const Slot& slot = slots_[hashes[i] & mask]; slot.id_plus_one)
+      __builtin_prefetch(&arena_[spans_[slot.id_plus_one - 1].begin]);
+  for (size_t i = 0; i < wanted.size(); ++i)
+    ids[i] = static_cast<int32_t>(slots_[slot_of(wanted[i], hashes[i])].id_plus_one) - 1;
 }
 
 std::optional<int32_t> Vocabulary::find(std::string_view spelled) const {
-  std::string content;
-  if (unspell_bytes(spelled, content)) return find_bytes(content);
+  std::string content(spelled.size(), '\0');
+  if (const size_t length = unspell_bytes(spelled, content.data()); length != kNotSpelled)
+    return find_bytes(std::string_view(content).substr(0, length));
   const auto place = literals_.find(std::string(spelled));
   if (place == literals_.end()) return std::nullopt;
   return place->second;
