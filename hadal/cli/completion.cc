@@ -148,7 +148,7 @@ std::string fish_script(const std::vector<Command>& commands) {
   out += "\n        set path $longer\n    end\n  end\n  echo $path\nend\n";
   for (const Command& command : commands) {
     const std::string at =
-        cat("complete -c hadal -n ", quoted("test \"(__hadal_path)\" = \"" + command.path + "\""));
+        cat("complete -c hadal -n ", quoted("test (__hadal_path) = \"" + command.path + "\""));
     if (!command.subcommands.empty() || !command.first_choices.empty()) out += at + " -f\n";
     for (const Word& sub : command.subcommands)
       out += cat(at, " -a ", sub.text, " -d ", quoted(sub.help), "\n");

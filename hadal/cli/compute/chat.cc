@@ -89,11 +89,12 @@ class Chat {
         .max_tokens = max_tokens_,
         .sampling = sampling_,
         .stops = stops_};
+    const InterruptWatch watch;
     const auto stream = [](std::string_view piece) {
       print(piece);
       flush_output();
     };
-    const GenerateResult result = generator_.generate(request, stream, &interrupted());
+    const GenerateResult result = generator_.generate(request, stream, &watch.flag());
     print("\n");
     flush_output();
     std::fputs(usage_line(result).c_str(), stderr);
@@ -161,13 +162,11 @@ int run_chat(const RunOptions& options, const Transformer& model, const Tokenize
   for (std::string line;;) {
     if (terminal) std::fputs("> ", stderr);
     if (!std::getline(std::cin, line)) break;
-    interrupted() = false;
     try {
       if (!chat.turn(line)) break;
     } catch (const Error& e) {
       std::fprintf(stderr, "hadal: %s\n", e.what());
     }
-    if (interrupted()) std::signal(SIGINT, SIG_DFL);
   }
   return 0;
 }

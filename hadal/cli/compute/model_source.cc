@@ -36,13 +36,18 @@ std::optional<Tokenizer> open_tokenizer(const std::string& folder) {
   return Tokenizer::load(folder);
 }
 
-std::atomic<bool>& interrupted() {
-  static const bool installed = [] {
-    std::signal(SIGINT, on_signal);
-    std::signal(SIGTERM, on_signal);
-    return true;
-  }();
-  (void)installed;
+InterruptWatch::InterruptWatch() {
+  was_interrupted = false;
+  std::signal(SIGINT, on_signal);
+  std::signal(SIGTERM, on_signal);
+}
+
+InterruptWatch::~InterruptWatch() {
+  std::signal(SIGINT, SIG_DFL);
+  std::signal(SIGTERM, SIG_DFL);
+}
+
+const std::atomic<bool>& InterruptWatch::flag() const {
   return was_interrupted;
 }
 

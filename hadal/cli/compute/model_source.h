@@ -18,7 +18,14 @@ Transformer open_model(const std::string& folder, const std::string& dtype);
 // The tokenizer beside the weights; nullopt if there is none.
 std::optional<Tokenizer> open_tokenizer(const std::string& folder);
 
-// True after the first SIGINT or SIGTERM; a second one kills. Installs the handlers on first use.
-std::atomic<bool>& interrupted();
+// While one lives, the first SIGINT or SIGTERM sets the flag instead of ending the process; a second one ends
+// it. One at a time.
+class InterruptWatch {
+ public:
+  InterruptWatch();
+  ~InterruptWatch();
+  InterruptWatch(const InterruptWatch&) = delete;
+  const std::atomic<bool>& flag() const;
+};
 
 }  // namespace hadal

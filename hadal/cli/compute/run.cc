@@ -74,6 +74,7 @@ int run_run(const RunOptions& o) {
   }
   Generator generator(model, tokenizer);
   GenerateRequest request{.max_tokens = o.max_tokens, .sampling = o.sampling, .stops = o.stop};
+  const InterruptWatch watch;
   const auto stream = [](std::string_view piece) {
     print(piece);
     flush_output();
@@ -81,8 +82,8 @@ int run_run(const RunOptions& o) {
   for (std::vector<int32_t>& prompt : read_prompts(o, tokenizer)) {
     request.prompt = std::move(prompt);
     const bool as_text = !o.json && tokenizer;
-    const GenerateResult r = as_text ? generator.generate(request, stream, &interrupted())
-                                     : generator.generate(request, {}, &interrupted());
+    const GenerateResult r = as_text ? generator.generate(request, stream, &watch.flag())
+                                     : generator.generate(request, {}, &watch.flag());
     if (o.json) {
       print_json(r);
     } else if (!tokenizer) {

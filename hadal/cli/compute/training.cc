@@ -81,8 +81,9 @@ TrainedModel train_and_save(ModelConfig config, const Tokenizer& tokenizer, cons
 
   TrainedModel result{.model = Transformer(config, random_weights(config, loop.seed))};
   result.before = evaluate(result.model, tokens.held_out, loop.length, kHeldOutWindows);
-  result.last = train(result.model, tokens, loop, ProgressLine(), &interrupted());
-  result.interrupted = interrupted();
+  const InterruptWatch watch;
+  result.last = train(result.model, tokens, loop, ProgressLine(), &watch.flag());
+  result.interrupted = watch.flag();
   result.after = evaluate(result.model, tokens.held_out, loop.length, kHeldOutWindows);
   save_model(out, config, result.model.weights());
   if (result.last.skipped > 0)
