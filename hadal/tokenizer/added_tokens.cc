@@ -88,6 +88,7 @@ void AddedTokens::split(const TokenTrie& trie, std::string_view text, size_t off
     const AddedToken& token = tokens_[static_cast<size_t>(index)];
     size_t begin = at, end = at + token.content.size();
     at = end;  // a refused match is passed over whole, as in HF
+    if (begin < done) continue;  // white space that the token before swallowed
     if (token.single_word && word_touches(text, begin, end)) continue;
     if (token.lstrip)
       while (begin > done && is_space(utf8_at(text, utf8_before(text, begin)).code))

@@ -70,6 +70,7 @@ void split_pieces(const SplitStep& step, std::string_view text, std::vector<Piec
 }
 
 std::vector<Piece> PreTokenizer::pieces(std::string_view text, uint64_t* steps) const {
+  if (text.empty()) return {};
   std::vector<Piece> all{{0, text.size()}};
   for (const SplitStep& step : splits) split_pieces(step, text, all, steps);
   return all;

@@ -204,6 +204,7 @@ class Parser {
   RegexNode bracket() {
     ++at_;
     CharSet set;
+    in_bracket_ = true;
     const bool negated = take("^");
     for (bool first = true; first || peek() != ']'; first = false) {
       if (!more()) broken("missing ]");
@@ -227,6 +228,7 @@ class Parser {
       add_range(set, *low, high);
     }
     ++at_;
+    in_bracket_ = false;
     if (negated) set.negate();
     return leaf(std::move(set));
   }
@@ -264,9 +266,9 @@ class Parser {
       case 'D':
         return add(kAllKinds & ~kDigitKinds);
       case 'w':
-        return add(kWordKinds);
+        return add(word_kinds());
       case 'W':
-        return add(kAllKinds & ~kWordKinds);
+        return add(kAllKinds & ~word_kinds());
       case 'p':
       case 'P':
         property(set);
@@ -295,6 +297,9 @@ class Parser {
     if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')) unsupported(cat("\\", c));
     return take_char();
   }
+
+  // Alone, \w takes the superscripts and fractions of Latin-1 for word characters; in a class it does not.
+  KindMask word_kinds() const { return in_bracket_ ? kWordKinds & ~bit(CharKind::kNoWord) : kWordKinds; }
 
   void property(CharSet& set) {
     bool negated = peek() == 'P';
@@ -334,6 +339,7 @@ class Parser {
   std::string_view text_, field_;
   size_t at_ = 0;
   bool ignore_case_ = false;
+  bool in_bracket_ = false;
   uint32_t literal_ = 0;  // set by atom(): the literal it read, 0 for anything else
 };
 
