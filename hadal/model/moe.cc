@@ -63,13 +63,12 @@ Tensor experts(const ExpertWeights& w, const Tensor& x_TD, const Routing& routin
   const std::vector<int64_t> count_E = to_ints(flat_U.bincount({}, E));
   const Tensor copy_UD = x_TD.index_select(0, order_U.floor_divide(A));
 
+  // unbind, not select: its backward stacks the experts' gradients once.
+  const std::vector<Tensor> gate = w.gate_EMD.unbind(0), up = w.up_EMD.unbind(0), down = w.down_EDM.unbind(0);
   std::vector<Tensor> parts;
-  for (int64_t e = 0, begin = 0; e < E; begin += count_E[static_cast<size_t>(e++)]) {
-    const int64_t count = count_E[static_cast<size_t>(e)];
-    if (count == 0) continue;
-    const MlpWeights expert{w.gate_EMD.select(0, e), w.up_EMD.select(0, e), w.down_EDM.select(0, e)};
-    parts.push_back(mlp(expert, copy_UD.narrow(0, begin, count)));
-  }
+  int64_t begin = 0;
+  for (size_t e = 0; e < count_E.size(); begin += count_E[e++])
+    if (count_E[e] > 0) parts.push_back(mlp({gate[e], up[e], down[e]}, copy_UD.narrow(0, begin, count_E[e])));
   // Back to token order: slot a of token t stands at place_U[t*A + a] of the sorted rows.
   const Tensor place_U = std::get<1>(order_U.sort(0));
   const Tensor out_TAD = concat(parts, 0).index_select(0, place_U).view({T, A, D}).to(at::kFloat);
