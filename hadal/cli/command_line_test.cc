@@ -46,12 +46,6 @@ TEST(CommandLine, StopMayBeRepeatedAndIsNeverSplit) {
   EXPECT_EQ(given({"run", "m", "--stop", ""}).code, 2);
 }
 
-TEST(CommandLine, AnArgumentThatSpellsACommandIsAnArgument) {
-  const Given result = given({"run", "info", "-p", "train"});
-  ASSERT_TRUE(result.run);
-  EXPECT_EQ(result.run->model, "info");
-}
-
 TEST(CommandLine, GreedyIsTemperatureZeroAndATemplateIsAChat) {
   EXPECT_EQ(given({"run", "m", "--greedy"}).run->sampling.temperature, 0);
   EXPECT_FALSE(given({"run", "m", "-p", "x"}).run->chat);

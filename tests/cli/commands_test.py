@@ -72,6 +72,11 @@ class Commands(ProgramTest):
         ):
             self.assert_fails(hadal(*arguments), 2, part, "see hadal " + arguments[0] + " --help")
 
+    def test_an_argument_that_spells_a_command_is_an_argument(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.assert_fails(hadal("info", "train", cwd=folder), 1, "train does not exist")
+            self.assert_fails(hadal("tokenizer", "encode", "info", "decode", cwd=folder), 1, "info")
+
     def test_a_full_disk_is_noticed(self):
         with open("/dev/full", "wb") as full:
             for arguments in (["--help"], ["info", "--preset", "v3"], ["completion", "bash"], ["--version"]):
