@@ -88,15 +88,15 @@ void AddedTokens::split(const TokenTrie& trie, std::string_view text, size_t off
     const AddedToken& token = tokens_[static_cast<size_t>(index)];
     size_t begin = at, end = at + token.content.size();
     at = end;  // a refused match is passed over whole, as in HF
-    if (begin < done) continue;  // white space that the token before swallowed
     if (token.single_word && word_touches(text, begin, end)) continue;
-    if (token.lstrip)
-      while (begin > done && is_space(utf8_at(text, utf8_before(text, begin)).code))
-        begin = utf8_before(text, begin);
+    if (token.lstrip) {
+      while (begin > done && is_space(utf8_at(text, utf8_before(text, begin)).code)) begin = utf8_before(text, begin);
+      begin = std::max(begin, done);  // `done` is beyond it if the token before swallowed this one
+    }
     if (token.rstrip)
       while (end < text.size() && is_space(utf8_at(text, end).code)) end += utf8_at(text, end).length;
     if (done < begin) out.push_back({offset + done, offset + begin, -1});
-    out.push_back({offset + begin, offset + end, token.id});
+    if (begin < end) out.push_back({offset + begin, offset + end, token.id});
     done = end;
   }
   if (done < text.size()) out.push_back({offset + done, offset + text.size(), -1});

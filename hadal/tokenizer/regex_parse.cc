@@ -168,7 +168,7 @@ class Parser {
     }
     if (peek() == '?' || peek() == '+' || peek() == '*' || peek() == '{')
       unsupported("a lazy, possessive or doubled repeat");
-    if (item.kind != Kind::kSet && item.nullable() && max > 1)
+    if (item.kind != Kind::kSet && item.nullable() && max == RegexNode::kNoLimit)
       unsupported("repeating something that can match nothing");
     RegexNode node{.kind = Kind::kRepeat, .min = min, .max = max};
     node.children.push_back(std::move(item));
