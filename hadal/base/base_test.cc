@@ -39,6 +39,19 @@ TEST(Json, BadInputIsNamedWithItsPlace) {
   EXPECT_NE(json_problem("").find("x.json"), std::string::npos);
 }
 
+TEST(Json, DuplicatesAreFoundInObjectsOfAnySize) {
+  for (int size = 1; size < 40; ++size) {
+    for (const int again : {0, size / 2, size - 1}) {
+      std::string text = "{";
+      for (int i = 0; i < size; ++i) text += cat("\"k", i, "\":", i, ",");
+      EXPECT_NE(json_problem(text + cat("\"k", again, "\":1}")).find("duplicate key"), std::string::npos) << text;
+      const Json sound = parse_json(text + "\"other\":{\"k0\":1}}", "x");
+      EXPECT_EQ(sound.size(), static_cast<size_t>(size + 1));
+      EXPECT_EQ(sound["k0"], 0);
+    }
+  }
+}
+
 TEST(Text, NearestNameFindsATypoAndRefusesAStranger) {
   EXPECT_EQ(nearest_name("--temprature", {"--temperature", "--top-p"}), "--temperature");
   EXPECT_EQ(nearest_name("rnu", {"train", "run"}), "run");  // neighbours swapped

@@ -13,6 +13,7 @@ namespace hadal {
 namespace {
 
 constexpr size_t kMaxDepth = 64;
+constexpr size_t kSmallObject = 16;
 
 // Builds an ordered_json from SAX events, refusing what parse_json promises to refuse.
 class StrictReader : public nlohmann::json_sax<Json> {
@@ -40,7 +41,7 @@ class StrictReader : public nlohmann::json_sax<Json> {
 
   bool start_object(std::size_t) override { return open(Json::object()); }
   bool key(string_t& name) override {
-    if (!keys_.back().insert(name).second) return fail(cat("duplicate key \"", name, "\""));
+    if (seen(name)) return fail(cat("duplicate key \"", name, "\""));
     key_ = std::move(name);
     return true;
   }
@@ -72,8 +73,28 @@ class StrictReader : public nlohmann::json_sax<Json> {
     }
     // Keys are known to be new, so append: ordered_json's operator[] would search the whole object.
     auto& object = parent.get_ref<Json::object_t&>();
+    if (object.size() == object.capacity()) {
+      // By hand: keys are const, so the vector would copy every value, and all below it, when it grows.
+      Json::object_t::Container larger;
+      larger.reserve(2 * object.size() + 4);
+      for (auto& [key, each] : object) larger.emplace_back(key, std::move(each));
+      object.Container::swap(larger);
+    }
     object.Container::emplace_back(std::move(key_), std::move(value));
     return &object.back().second;
+  }
+  // Is `name` a key of the open object already? Small objects are searched, large ones have a set.
+  bool seen(const std::string& name) {
+    const auto& object = stack_.back()->get_ref<const Json::object_t&>();
+    std::unordered_set<std::string>& keys = keys_.back();
+    if (object.size() < kSmallObject) {
+      for (const auto& [key, value] : object)
+        if (key == name) return true;
+      return false;
+    }
+    if (keys.empty())
+      for (const auto& [key, value] : object) keys.insert(key);
+    return !keys.insert(name).second;
   }
   bool put(Json value) {
     add(std::move(value));
