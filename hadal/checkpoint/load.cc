@@ -1,18 +1,39 @@
 #include "hadal/checkpoint/load.h"
 
+#include "hadal/base/machine.h"
 #include "hadal/base/text.h"
 #include "hadal/checkpoint/names.h"
 #include "hadal/checkpoint/safetensors.h"
+#include "hadal/config/weight_specs.h"
 #include "hadal/error.h"
 #include "hadal/tensor/dtype.h"
 #include "hadal/tensor/make.h"
 
 namespace hadal {
 
+namespace {
+
+// Refuses before anything is allocated what the machine would be killed for.
+void check_memory(const ModelConfig& config, const Checkpoint& checkpoint, DType dtype) {
+  int64_t needed = 0;
+  for (const WeightSpec& spec : weight_specs(config))
+    needed += spec.num_values() * (dtype == DType::kF32 ? 4 : 2);
+  const int64_t available = this_machine().available_bytes;
+  if (available > 0 && needed > available)
+    throw Error(ErrorCode::kExhausted,
+                cat("[checkpoint.load] ", checkpoint.path().string(), ": the weights need ",
+                    human_bytes(needed), " as ", dtype == DType::kF32 ? "f32" : "bf16", ", ",
+                    human_bytes(available), " of memory is available. ",
+                    dtype == DType::kF32 ? "Try --dtype bf16, or use" : "Use", " a machine with more."));
+}
+
+}  // namespace
+
 ModelWeights load_weights(const ModelConfig& config, const Checkpoint& checkpoint, DType dtype) {
   if (dtype != DType::kF32 && dtype != DType::kBF16)
     throw Error(ErrorCode::kUnsupported,
                 "[checkpoint.load] models compute in f32 or bf16. Choose one of them.");
+  check_memory(config, checkpoint, dtype);
   ModelWeights weights;
   std::vector<Tensor> tensors;  // by position in weight_specs()
   for_each_weight(config, weights, [&](const WeightSpec& spec, Tensor& tensor) {
