@@ -33,9 +33,8 @@ def faults_of_file(path, text, legend):
     for match in SIZE.finditer(code):
         letter, name, axis = match.group(1), match.group(2), int(match.group(3))
         suffix = SUFFIX.search(name)
-        if letter in "XY":  # local: named where they are used
-            continue
-        if suffix and (axis >= len(suffix.group(1)) or suffix.group(1)[axis] != letter):
+        dims = suffix.group(1) if suffix else ""
+        if dims and (axis >= len(dims) or dims[axis] not in (letter, "X", "Y")):  # X, Y: local, may be anything
             line = code.count("\n", 0, match.start()) + 1
             yield f"{path}:{line}: {letter} = {name}.size({axis}), but the suffix says otherwise"
 
