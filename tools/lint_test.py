@@ -137,6 +137,9 @@ class Shapes(Tree):
         self.refused(self.faults(), "hadal/ops/a.cc:1: f takes x_TD and has no HADAL_SHAPE")
         self.write("hadal/ops/a.cc", "Tensor f(const Tensor& x_TD) {\n" + body % "  HADAL_SHAPE(x_TD, T, D);\n" + "}\n")
         self.assertEqual(self.faults(), [])
+        helper = "void check_f(const Tensor& x_TD) { HADAL_SHAPE(x_TD, T, D); }\n"
+        self.write("hadal/ops/a.cc", helper + "Tensor f(const Tensor& x_TD) {\n" + body % "  check_f(x_TD);\n" + "}\n")
+        self.assertEqual(self.faults(), [])
 
 
 class CppText(unittest.TestCase):

@@ -40,14 +40,18 @@ def faults_of_file(path, text, legend):
 
 
 def unchecked_entries(path, text, header):
-    """Functions declared in the header with suffixed tensors as parameters, and no HADAL_SHAPE inside."""
-    for function in cpp_text.functions(text):
-        parameters = function.head.partition("(")[2]
-        takes = [n for n in re.findall(r"Tensor\s*&\s+(\w+)", parameters) if SUFFIX.search(n)]
-        short = function.name.rsplit("::", 1)[-1]
-        if takes and "HADAL_SHAPE" not in function.body and re.search(rf"\b{re.escape(short)}\s*\(", header):
-            if function.last_line - function.first_line > 3:  # one-liners hand on to one that checks
-                yield f"{path}:{function.first_line}: {function.name} takes {', '.join(takes)} and has no HADAL_SHAPE"
+    """Functions declared in the header with suffixed tensors as parameters that check no shape, neither
+    themselves nor in a function of the same file that they call."""
+    functions = cpp_text.functions(text)
+    checking = {f.name.rsplit("::", 1)[-1] for f in functions if "HADAL_SHAPE" in f.body}
+    for function in functions:
+        name = function.name.rsplit("::", 1)[-1]
+        takes = [n for n in re.findall(r"Tensor\s*&\s+(\w+)", function.head.partition("(")[2]) if SUFFIX.search(n)]
+        if not takes or not re.search(rf"\b{re.escape(name)}\s*\(", header):
+            continue
+        calls = set(re.findall(r"\b(\w+)\s*\(", function.body)) | {name}
+        if not calls & checking and function.lines > 4:  # a shorter one hands on
+            yield f"{path}:{function.first_line}: {function.name} takes {', '.join(takes)} and has no HADAL_SHAPE"
 
 
 def check(root):
