@@ -11,6 +11,8 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "hadal/config.h"
@@ -74,8 +76,8 @@ class Checkpoint {
   friend Checkpoint open_checkpoint(const std::filesystem::path& path);
   std::filesystem::path path_, folder_;
   std::shared_ptr<const std::vector<SafetensorsFile>> files_;
-  std::vector<const StoredTensor*> tensors_;  // then sorted access through by_name_
-  std::map<std::string, const StoredTensor*, std::less<>> by_name_;
+  std::vector<const StoredTensor*> tensors_;
+  std::unordered_map<std::string_view, const StoredTensor*> by_name_;  // keys are the tensors' names
   std::map<std::string, std::string> metadata_;
 };
 

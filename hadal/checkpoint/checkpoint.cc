@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <unordered_set>
 
 #include "hadal/base/json.h"
 #include "hadal/base/text.h"
@@ -79,7 +80,7 @@ ShardIndex read_index(const fs::path& path) {
       fail("weight_map field ", tensor, " names the file ", dump_json(file),
            ", need a plain name in the same folder.");
     files.insert(name);
-    index.file_of.emplace(tensor, name);
+    index.file_of.emplace_back(tensor, name);
   }
   if (files.empty()) fail("weight_map is empty.");
   index.files.assign(files.begin(), files.end());
@@ -93,26 +94,28 @@ ShardIndex read_index(const fs::path& path) {
 }
 
 std::vector<std::string> check_index(const ShardIndex& index, const fs::path& path,
-                                     const std::map<std::string, const StoredTensor*, std::less<>>& by_name,
-                                     const std::vector<std::string>& file_names) {
+                                     const Checkpoint& checkpoint) {
   std::vector<std::string> problems;
   const auto problem = [&](const auto&... parts) {
     problems.push_back(cat("[checkpoint.open] ", path.string(), ": ", parts...));
   };
-  for (const auto& [tensor, file] : index.file_of) {
-    const auto it = by_name.find(tensor);
-    if (it == by_name.end()) {
-      problem("weight_map puts ", tensor, " into ", file,
+  const auto file_of = [&](const StoredTensor& tensor) { return index.files[tensor.shard]; };
+  std::unordered_set<std::string_view> mapped;
+  for (const auto& [name, file] : index.file_of) {
+    mapped.insert(name);
+    const StoredTensor* tensor = checkpoint.find(name);
+    if (!tensor) {
+      problem("weight_map puts ", name, " into ", file,
               ", which does not hold it. Index and shards are of different models.");
-    } else if (const std::string& held = file_names[it->second->shard]; held != file) {
-      problem("weight_map puts ", tensor, " into ", file, ", but it is in ", held, ".");
+    } else if (file_of(*tensor) != file) {
+      problem("weight_map puts ", name, " into ", file, ", but it is in ", file_of(*tensor), ".");
     }
   }
   int64_t bytes = 0;
-  for (const auto& [name, tensor] : by_name) {
+  for (const StoredTensor* tensor : checkpoint.tensors()) {
     bytes += static_cast<int64_t>(tensor->bytes.size());
-    if (!index.file_of.count(name))
-      problem("weight_map lacks ", name, ", which ", file_names[tensor->shard], " holds.");
+    if (!mapped.count(tensor->name))
+      problem("weight_map lacks ", tensor->name, ", which ", file_of(*tensor), " holds.");
   }
   if (problems.empty() && index.total_size >= 0 && index.total_size != bytes)
     problem("metadata.total_size is ", index.total_size, ", but the shards hold ", bytes,
@@ -126,7 +129,6 @@ Checkpoint open_checkpoint(const fs::path& path) {
   checkpoint.path_ = path;
   checkpoint.folder_ = found.folder;
   ShardIndex index;
-  std::vector<std::string> names;
   if (!found.index.empty()) {
     index = read_index(found.index);
     for (const std::string& name : index.files) {
@@ -136,7 +138,6 @@ Checkpoint open_checkpoint(const fs::path& path) {
         throw Error(ErrorCode::kNotFound, cat("[checkpoint.open] ", found.index.string(), ": shard ", name,
                                               " is missing. Copy or download it."));
     }
-    names = index.files;
   }
   auto files = std::make_shared<std::vector<SafetensorsFile>>();
   for (size_t i = 0; i < found.files.size(); ++i) files->emplace_back(found.files[i], i);
@@ -153,7 +154,7 @@ Checkpoint open_checkpoint(const fs::path& path) {
   }
   checkpoint.files_ = std::move(files);
   if (!found.index.empty()) {
-    const auto problems = check_index(index, found.index, checkpoint.by_name_, names);
+    const auto problems = check_index(index, found.index, checkpoint);
     if (!problems.empty()) throw Error(ErrorCode::kCorrupt, problems.front());
   }
   return checkpoint;
@@ -167,7 +168,7 @@ const StoredTensor* Checkpoint::find(const std::string& name) const {
 const StoredTensor& Checkpoint::at(const std::string& name) const {
   if (const StoredTensor* tensor = find(name)) return *tensor;
   std::vector<std::string> names;
-  for (const auto& [known, unused] : by_name_) names.push_back(known);
+  for (const StoredTensor* tensor : tensors_) names.push_back(tensor->name);
   throw Error(ErrorCode::kNotFound, cat("[checkpoint.read] ", path_.string(), ": no tensor ", name,
                                         did_you_mean(name, names), "."));
 }

@@ -1,7 +1,6 @@
 // The files of a checkpoint: model.safetensors, or shards named by model.safetensors.index.json.
 #pragma once
 #include <filesystem>
-#include <map>
 #include <string>
 #include <vector>
 
@@ -19,9 +18,9 @@ struct CheckpointFiles {
 CheckpointFiles find_checkpoint_files(const std::filesystem::path& path);
 
 struct ShardIndex {
-  std::map<std::string, std::string> file_of;  // tensor -> shard
-  std::vector<std::string> files;              // sorted; plain names, never a path
-  int64_t total_size = -1;                     // -1: not stated
+  std::vector<std::pair<std::string, std::string>> file_of;  // tensor, shard; as in the file
+  std::vector<std::string> files;                            // sorted; plain names, never a path
+  int64_t total_size = -1;                                   // -1: not stated
 };
 
 // Throws corrupt: bad JSON, bad fields, shard names that lead out of the folder.
@@ -29,7 +28,6 @@ ShardIndex read_index(const std::filesystem::path& path);
 
 // Does the index agree with the tensors found? One whole error text per difference.
 std::vector<std::string> check_index(const ShardIndex& index, const std::filesystem::path& path,
-                                     const std::map<std::string, const StoredTensor*, std::less<>>& by_name,
-                                     const std::vector<std::string>& file_names);
+                                     const Checkpoint& checkpoint);
 
 }  // namespace hadal

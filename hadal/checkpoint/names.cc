@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <set>
 #include <string_view>
+#include <unordered_set>
 
 #include "hadal/base/check.h"
 #include "hadal/base/text.h"
@@ -269,7 +269,7 @@ std::vector<Difference> compare(const ModelConfig& config, const Checkpoint& che
   const auto add = [&](Difference::Kind kind, const auto&... parts) {
     differences.push_back({kind, cat(parts...)});
   };
-  std::set<std::string> known;
+  std::unordered_set<std::string> known;
   for (const HfTensor& tensor : hf_tensors(config)) {
     known.insert(tensor.hf_name);
     if (const auto place = packed_place(tensor)) known.insert(place->name);
