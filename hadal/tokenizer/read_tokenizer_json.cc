@@ -80,6 +80,8 @@ class Reader {
   std::string_view type_of(const object& parent, std::string_view path) const {
     return as_string(need(parent, path, "type"), join(path, "type"));
   }
+  // "file: field", for errors of what the field holds.
+  std::string place(std::string_view field) const { return cat(source_, ": ", field); }
   static std::string join(std::string_view path, std::string_view key) {
     return path.empty() ? std::string(key) : cat(path, ".", key);
   }
@@ -339,7 +341,7 @@ class PreTokenizerReader {
     const auto regex = in_.member(pattern, "Regex"), literal = in_.member(pattern, "String");
     if (!regex == !literal) in_.corrupt(at, "has neither Regex nor String, or both");
     const std::string_view text = in_.as_string(regex ? *regex : *literal, at);
-    add(regex ? Regex::compile(text, at) : Regex::literal(text), text, behavior(json, field),
+    add(regex ? Regex::compile(text, in_.place(at)) : Regex::literal(text), text, behavior(json, field),
         in_.flag(json, field, "invert", false));
   }
 
