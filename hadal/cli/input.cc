@@ -1,5 +1,7 @@
 #include "hadal/cli/input.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -16,17 +18,41 @@
 namespace hadal {
 namespace {
 
-std::string read_bytes(const std::string& path) {
-  if (path != "-") return read_file(path);
+constexpr size_t kMaxStreamBytes = size_t{1} << 32;  // as read_file
+
+// All that a pipe or terminal gives; closes nothing.
+std::string read_stream(int fd, const std::string& source) {
   std::string text;
-  char buffer[1 << 16];
+  std::vector<char> buffer(1 << 16);
   for (;;) {
-    const ssize_t got = ::read(STDIN_FILENO, buffer, sizeof buffer);
+    const ssize_t got = ::read(fd, buffer.data(), buffer.size());
     if (got == 0) return text;
     if (got < 0 && errno == EINTR) continue;
     if (got < 0)
-      throw Error(ErrorCode::kUnavailable, cat("[cli.input] cannot read stdin: ", std::strerror(errno), "."));
-    text.append(buffer, static_cast<size_t>(got));
+      throw Error(ErrorCode::kUnavailable,
+                  cat("[cli.input] cannot read ", source, ": ", std::strerror(errno), "."));
+    text.append(buffer.data(), static_cast<size_t>(got));
+    if (text.size() > kMaxStreamBytes)
+      throw Error(ErrorCode::kExhausted,
+                  cat("[cli.input] ", source, " gives more than ", kMaxStreamBytes, " bytes."));
+  }
+}
+
+std::string read_bytes(const std::string& path) {
+  if (path == "-") return read_stream(STDIN_FILENO, "stdin");
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0 || !S_ISFIFO(info.st_mode)) return read_file(path);
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);  // a shell's <(command)
+  if (fd < 0)
+    throw Error(ErrorCode::kUnavailable,
+                cat("[cli.input] cannot read ", path, ": ", std::strerror(errno), "."));
+  try {
+    std::string text = read_stream(fd, path);
+    ::close(fd);
+    return text;
+  } catch (...) {
+    ::close(fd);
+    throw;
   }
 }
 

@@ -2,7 +2,9 @@
 
 import json
 import os
+import pathlib
 import tempfile
+import threading
 
 from program import GOLDEN, ProgramTest, golden_tokenizer, hadal, main
 
@@ -33,6 +35,16 @@ class Published(ProgramTest):
         self.assertEqual([int(i) for i in by_file.split()], want)
         self.assertEqual(self.assert_answers(hadal("tokenizer", "decode", TOKENIZER, *map(str, want))), text + "\n")
         self.assertEqual(self.assert_answers(hadal("tokenizer", "decode", TOKENIZER, stdin=by_file.encode())), text + "\n")
+
+    def test_a_pipe_is_read_like_a_file(self):
+        with tempfile.TemporaryDirectory() as folder:
+            pipe = os.path.join(folder, "pipe")
+            os.mkfifo(pipe)
+            writer = threading.Thread(target=lambda: pathlib.Path(pipe).write_text("Hello"))
+            writer.start()
+            by_pipe = self.assert_answers(hadal("tokenizer", "encode", TOKENIZER, "--file", pipe))
+            writer.join()
+        self.assertEqual(by_pipe, hadal("tokenizer", "encode", TOKENIZER, "Hello").out)
 
     def test_golden_texts_encode_to_the_reference_ids(self):
         for case in lines("encode.jsonl")[:12]:
