@@ -3,7 +3,8 @@
 # One folder, one static library hadal_<name> of its *.cc, and one test program <name>_test of its
 # *_test.cc. TORCH: the whole module uses LibTorch. TORCH_SOURCES: these files (tests included) alone
 # do, and form a second library hadal_<name>_torch with its own test program, so that the rest stays
-# torch-free. With HADAL_TORCH=OFF torch parts are skipped.
+# torch-free. With HADAL_TORCH=OFF torch parts are skipped. Each x_bench.cc is a program of its own, built
+# by the target `benchmarks` (./dev bench) and not by default.
 set(HADAL_WARNINGS -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers
     -Wno-restrict)  # false alarms of g++ 12 on std::string
 
@@ -34,6 +35,20 @@ function(_hadal_test target torch)
   set_tests_properties(${HADAL_TEST_PREFIX}${target} PROPERTIES WORKING_DIRECTORY ${CMAKE_SOURCE_DIR} TIMEOUT 1200)
 endfunction()
 
+add_custom_target(benchmarks)
+function(_hadal_benches library torch)
+  foreach(source ${ARGN})
+    get_filename_component(target ${source} NAME_WE)
+    add_executable(${target} EXCLUDE_FROM_ALL ${source})
+    _hadal_target_flags(${target})
+    target_link_libraries(${target} PRIVATE ${library})
+    if(torch)
+      hadal_use_pch(${target})
+    endif()
+    add_dependencies(benchmarks ${target})
+  endforeach()
+endfunction()
+
 # One precompiled header, built once with hadal_tensor and reused with identical flags.
 function(hadal_use_pch target)
   if(NOT target STREQUAL hadal_tensor)
@@ -50,6 +65,8 @@ function(hadal_module name)
   list(REMOVE_ITEM sources main.cc ${M_TORCH_SOURCES})
   set(tests ${sources})
   list(FILTER tests INCLUDE REGEX "_test\\.cc$")
+  set(benches ${sources})
+  list(FILTER benches INCLUDE REGEX "_bench\\.cc$")
   list(FILTER sources EXCLUDE REGEX "_(test|bench)\\.cc$")
 
   list(TRANSFORM M_DEPENDS PREPEND hadal_)
@@ -60,6 +77,7 @@ function(hadal_module name)
     target_link_libraries(hadal_${name} PUBLIC LibTorch::cpu)
     hadal_use_pch(hadal_${name})
   endif()
+  _hadal_benches(hadal_${name} "${M_TORCH}" ${benches})
   if(tests)
     _hadal_test(${name}_test "${M_TORCH}" ${tests})
     if(HADAL_TESTS)
@@ -70,6 +88,8 @@ function(hadal_module name)
   if(M_TORCH_SOURCES AND HADAL_TORCH)
     set(tests ${M_TORCH_SOURCES})
     list(FILTER tests INCLUDE REGEX "_test\\.cc$")
+    set(benches ${M_TORCH_SOURCES})
+    list(FILTER benches INCLUDE REGEX "_bench\\.cc$")
     set(sources ${M_TORCH_SOURCES})
     list(FILTER sources EXCLUDE REGEX "_(test|bench)\\.cc$")
     list(TRANSFORM M_TORCH_DEPENDS PREPEND hadal_)
@@ -77,6 +97,7 @@ function(hadal_module name)
     _hadal_target_flags(hadal_${name}_torch)
     target_link_libraries(hadal_${name}_torch PUBLIC hadal_${name} ${M_TORCH_DEPENDS} LibTorch::cpu)
     hadal_use_pch(hadal_${name}_torch)
+    _hadal_benches(hadal_${name}_torch TRUE ${benches})
     if(tests)
       _hadal_test(${name}_torch_test TRUE ${tests})
       if(HADAL_TESTS)
