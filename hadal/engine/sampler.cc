@@ -75,24 +75,34 @@ void apply_penalties(const SamplingParams& params, const SamplerInput& input, st
     logits[id] -= params.presence_penalty + params.frequency_penalty * static_cast<double>(times);
 }
 
-// Keeps the fewest likeliest whose total reaches top_p; at least one. Sorts no more than it needs.
+// Keeps the fewest likeliest whose total reaches top_p; at least one. The order stays. Linear: the least
+// likely one kept is found by halving, each half weighed once.
 void keep_top_p(double top_p, std::vector<Candidate>& kept) {
   double total = 0;
   for (const Candidate& c : kept) total += c.score;
-  size_t sorted = 0;
+  // Even all together, tokens below this weigh no more than what is dropped anyway.
+  const double negligible = (1 - top_p) * total / static_cast<double>(kept.size());
+  std::vector<Candidate> ranked;
+  for (const Candidate& c : kept)
+    if (c.score >= negligible) ranked.push_back(c);
+  auto low = ranked.begin(), high = ranked.end();
   double before = 0;  // mass of the likelier ones; a token stays while this is below top_p
-  for (size_t size = 0; size < kept.size(); ++size) {
-    if (size > 0 && before >= top_p * total) {
-      kept.resize(size);
-      return;
+  while (high - low > 64) {
+    const auto middle = low + (high - low) / 2;
+    std::nth_element(low, middle, high, likelier);
+    double mass = 0;
+    for (auto c = low; c != middle; ++c) mass += c->score;
+    if (before + mass >= top_p * total) {
+      high = middle;
+    } else {
+      before += mass;
+      low = middle;
     }
-    if (size == sorted) {
-      const size_t next = std::min(kept.size(), sorted == 0 ? 64 : 4 * sorted);
-      std::partial_sort(kept.begin() + sorted, kept.begin() + next, kept.end(), likelier);
-      sorted = next;
-    }
-    before += kept[size].score;
   }
+  std::sort(low, high, likelier);
+  while (low + 1 != high && before + low->score < top_p * total) before += (low++)->score;
+  const Candidate last = *low;
+  std::erase_if(kept, [&](const Candidate& c) { return likelier(last, c); });
 }
 
 // The tokens that may be chosen, by id, with weights exp(logit - largest).
@@ -111,13 +121,13 @@ std::vector<Candidate> candidates(const SamplingParams& params, const SamplerInp
     lowest = ordered[params.top_k - 1];
   }
   std::vector<Candidate> kept;
+  if (lowest == kNever) kept.reserve(logits.size());
   for (size_t i = 0; i < logits.size(); ++i) {
     if (logits[i] == kNever || logits[i] < lowest) continue;
     kept.push_back({std::exp((logits[i] - largest) / params.temperature), static_cast<int32_t>(i)});
   }
   if (params.top_p < 1) keep_top_p(params.top_p, kept);
   std::erase_if(kept, [&](const Candidate& c) { return c.score < params.min_p; });  // the largest is 1
-  std::sort(kept.begin(), kept.end(), [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
   return kept;
 }
 

@@ -33,7 +33,7 @@ struct SamplerInput {
 
 // Probability of each of the W tokens after all steps; a dropped token has exactly 0. Temperature 0: one
 // token has 1. Throws invalid_argument (params, token ids), internal (NaN, +inf or no token left in the
-// logits). O(W) for usual distributions, O(W log W) at worst.
+// logits). O(W).
 std::vector<float> probabilities(const SamplingParams& params, const SamplerInput& input);
 
 // One token drawn from probabilities(). `stream` is the request, `position` the index of the token in it.

@@ -12,6 +12,7 @@
 
 #include "hadal/base/file.h"
 #include "hadal/base/json.h"
+#include "hadal/base/random.h"
 #include "hadal/checkpoint.h"
 #include "hadal/error.h"
 #include "tests/support/golden.h"
@@ -148,6 +149,30 @@ TEST(Sampler, TopPOfAFlatDistributionKeepsItsShareByLowestId) {
   EXPECT_EQ(std::count(p.begin(), p.end(), 0.0f), 500);
   EXPECT_GT(p[499], 0);
   EXPECT_EQ(p[500], 0);
+}
+
+// Against the definition: by rank, keep while the mass of the likelier ones is below top_p.
+TEST(Sampler, TopPKeepsWhatASortWouldKeep) {
+  for (uint64_t seed = 0; seed < 200; ++seed) {
+    std::vector<float> logits(1 + philox(seed, 0, 0)[0] % 700);
+    // Rounded, so that ties are common.
+    for (size_t i = 0; i < logits.size(); ++i)
+      logits[i] = static_cast<float>(std::round(4 * normal(seed, 1, i)) / 2);
+    const double top_p = uniform(seed, 2, 0);
+    std::vector<int32_t> ranked(logits.size());
+    std::iota(ranked.begin(), ranked.end(), 0);
+    std::stable_sort(ranked.begin(), ranked.end(),
+                     [&](int32_t a, int32_t b) { return logits[a] > logits[b]; });
+    const auto all = probabilities({}, {.logits_W = logits});
+    const auto got = probabilities({.top_p = top_p}, {.logits_W = logits});
+    double before = 0;
+    for (size_t rank = 0; rank < ranked.size(); ++rank) {
+      const bool certain = std::abs(before - top_p) > 1e-6;  // all[] is rounded to float
+      const bool want = rank == 0 || before<top_p, is = got[ranked[rank]]> 0;
+      ASSERT_TRUE(is == want || !certain) << "seed " << seed << " rank " << rank;
+      before += all[ranked[rank]];
+    }
+  }
 }
 
 TEST(Sampler, DrawDependsOnSeedStreamAndPositionAlone) {
