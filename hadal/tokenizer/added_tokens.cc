@@ -90,7 +90,8 @@ void AddedTokens::split(const TokenTrie& trie, std::string_view text, size_t off
     at = end;  // a refused match is passed over whole, as in HF
     if (token.single_word && word_touches(text, begin, end)) continue;
     if (token.lstrip) {
-      while (begin > done && is_space(utf8_at(text, utf8_before(text, begin)).code)) begin = utf8_before(text, begin);
+      while (begin > done && is_space(utf8_at(text, utf8_before(text, begin)).code))
+        begin = utf8_before(text, begin);
       begin = std::max(begin, done);  // `done` is beyond it if the token before swallowed this one
     }
     if (token.rstrip)

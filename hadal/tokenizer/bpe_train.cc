@@ -159,8 +159,8 @@ void check_options(const TrainTokenizerOptions& options) {
       invalid(cat("special token \"", token, "\" is not UTF-8 of 2 to 1024 bytes"),
               "Choose another spelling.");
     if (!seen.insert(token).second) invalid(cat("special token \"", token, "\" is given twice"), "Drop one.");
-    std::string bytes(token.size(), '\0');
-    if (unspell_bytes(token, bytes.data()) == 1)
+    std::string bytes;
+    if (append_spelled(bytes, token) && bytes.size() == 1)
       invalid(cat("special token \"", token, "\" is the spelling of a byte"), "Choose another.");
   }
   for (const std::string& token : {options.bos_token, options.eos_token, options.pad_token})

@@ -131,7 +131,7 @@ void read_vocabulary(const Reader& in, const object& vocab, size_t file_bytes, T
   model.num_base_tokens = model.vocabulary.count();
   for (int b = 0; b < 256; ++b) {
     const char byte = static_cast<char>(b);
-    model.byte_ids[static_cast<size_t>(b)] = model.vocabulary.find_bytes({&byte, 1}).value_or(-1);
+    model.byte_ids[static_cast<size_t>(b)] = model.vocabulary.find(spell_bytes({&byte, 1})).value_or(-1);
   }
 }
 
@@ -146,14 +146,8 @@ class MergeReader {
     model_.merges.reserve(count);
     for (const element merge : merges) {
       const auto [left, right] = parts(merge, rank_ + batch_size_ / 2);
-      for (const std::string_view part : {left, right}) {
-        const size_t begin = bytes_used_;
-        if (bytes_.size() < begin + part.size()) bytes_.resize(2 * (begin + part.size()));
-        const size_t length = unspell_bytes(part, bytes_.data() + begin);
-        bytes_used_ += length == kNotSpelled ? 0 : length;
-        spelled_[batch_size_] = part;
-        lengths_[batch_size_++] = length == kNotSpelled ? 0 : length;
-      }
+      spelled_[batch_size_++] = left;
+      spelled_[batch_size_++] = right;
       if (batch_size_ == Vocabulary::kBatch) flush();
     }
     flush();
@@ -179,35 +173,26 @@ class MergeReader {
 
   // Looks up and stores the merges gathered so far.
   void flush() {
-    std::array<std::string_view, Vocabulary::kBatch> wanted;
     std::array<int32_t, Vocabulary::kBatch> ids;
-    for (size_t i = 0, at = 0; i < batch_size_; at += lengths_[i++])
-      wanted[i] = std::string_view(bytes_).substr(at, lengths_[i]);
-    model_.vocabulary.find_batch({wanted.data(), batch_size_}, {ids.data(), batch_size_});
-    for (size_t i = 0; i < batch_size_; ++i) {
-      if (ids[i] >= 0 && !wanted[i].empty()) continue;
-      const auto id = model_.vocabulary.find(spelled_[i]);
-      if (!id)
+    model_.vocabulary.find_batch({spelled_.data(), batch_size_}, {ids.data(), batch_size_});
+    for (size_t i = 0; i < batch_size_; ++i)
+      if (ids[i] < 0)
         in_.corrupt(field(rank_ + i / 2), cat("names \"", spelled_[i], "\", which is not in model.vocab"));
-      ids[i] = *id;
-    }
     for (size_t i = 0; i < batch_size_; i += 2) model_.merges.prefetch(ids[i], ids[i + 1]);
     for (size_t i = 0; i < batch_size_; i += 2) {
-      const int32_t id = merged(spelled_[i], spelled_[i + 1], ids[i], ids[i + 1]);
+      const int32_t id = merged(spelled_[i], spelled_[i + 1]);
       model_.merges.set(ids[i], ids[i + 1], {rank_++, id});
     }
-    batch_size_ = bytes_used_ = 0;
+    batch_size_ = 0;
   }
 
   // The id of left + right. Vocabularies list merged tokens in the order of the merges, so the next id is
   // tried first.
-  int32_t merged(std::string_view left, std::string_view right, int32_t left_id, int32_t right_id) {
+  int32_t merged(std::string_view left, std::string_view right) {
     const Vocabulary& vocabulary = model_.vocabulary;
-    const std::string_view a = vocabulary.bytes(left_id), b = vocabulary.bytes(right_id);
     if (vocabulary.has(next_)) {
-      const std::string_view guess = vocabulary.bytes(next_);
-      if (guess.size() == a.size() + b.size() && guess.substr(0, a.size()) == a &&
-          guess.substr(a.size()) == b)
+      const std::string_view guess = vocabulary.spelling(next_);
+      if (guess.size() == left.size() + right.size() && guess.starts_with(left) && guess.ends_with(right))
         return next_++;
     }
     const auto id = vocabulary.find(cat(left, right));
@@ -222,9 +207,6 @@ class MergeReader {
   int32_t next_ = 256;
   size_t batch_size_ = 0;  // halves of merges
   std::array<std::string_view, Vocabulary::kBatch> spelled_;
-  std::array<size_t, Vocabulary::kBatch> lengths_;  // of their bytes; 0: spelled outside the alphabet
-  std::string bytes_;                               // one after the other
-  size_t bytes_used_ = 0;
 };
 
 void read_model(const Reader& in, const object& root, size_t file_bytes, TokenizerModel& model) {

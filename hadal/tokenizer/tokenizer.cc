@@ -38,7 +38,7 @@ class PieceCache {
 
 void encode_piece(const TokenizerModel& model, std::string_view piece, std::vector<int32_t>& out) {
   if (model.ignore_merges) {
-    if (const auto id = model.vocabulary.find_bytes(piece)) {
+    if (const auto id = model.vocabulary.find(spell_bytes(piece))) {
       out.push_back(*id);
       return;
     }
@@ -166,7 +166,7 @@ std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special) c
   std::string bytes, text;
   for (const int32_t id : ids) {
     if (!is_token(id)) token_bytes(id);  // throws
-    if (!skip_special || !is_special(id)) bytes += model_->vocabulary.bytes(id);
+    if (!skip_special || !is_special(id)) model_->vocabulary.append_bytes(bytes, id);
   }
   text.reserve(bytes.size());
   if (append_lossy_utf8(text, bytes) > 0) text += "\xEF\xBF\xBD";
@@ -189,7 +189,7 @@ bool Tokenizer::is_special(int32_t id) const {
 
 std::string Tokenizer::token(int32_t id) const {
   if (!is_token(id)) token_bytes(id);  // throws
-  return model_->vocabulary.spelling(id);
+  return std::string(model_->vocabulary.spelling(id));
 }
 
 std::string Tokenizer::token_bytes(int32_t id) const {
@@ -198,7 +198,9 @@ std::string Tokenizer::token_bytes(int32_t id) const {
         ErrorCode::kInvalidArgument,
         cat("[tokenizer.decode] ", id, " is not a token id: need one of the ", model_->vocabulary.count(),
             " ids below ", vocab_size(), ". Was the text made with another tokenizer?"));
-  return std::string(model_->vocabulary.bytes(id));
+  std::string bytes;
+  model_->vocabulary.append_bytes(bytes, id);
+  return bytes;
 }
 
 std::optional<int32_t> Tokenizer::bos_id() const {

@@ -41,23 +41,30 @@ std::string spell_bytes(std::string_view bytes) {
   return out;
 }
 
-size_t unspell_bytes(std::string_view spelled, char* out) {
+bool append_spelled(std::string& out, std::string_view spelled) {
+  const size_t before = out.size();
+  out.resize(before + spelled.size());
+  char* to = out.data() + before;
   const char* at = spelled.data();
   const char* const end = at + spelled.size();
-  char* to = out;
   while (at < end) {
     const auto lead = static_cast<unsigned char>(*at);
     if (lead > 0x20 && lead < 0x7F) {
       *to++ = *at++;
       continue;
     }
-    if (lead < 0xC2 || lead > 0xC5 || at + 1 == end) return kNotSpelled;
-    const uint32_t code = (lead & 0x1Fu) << 6 | (static_cast<unsigned char>(at[1]) & 0x3Fu);
-    if (code >= kAlphabet.byte.size() || kAlphabet.byte[code] < 0) return kNotSpelled;
+    const uint32_t code = lead >= 0xC2 && lead <= 0xC5 && at + 1 < end
+                              ? (lead & 0x1Fu) << 6 | (static_cast<unsigned char>(at[1]) & 0x3Fu)
+                              : 0;  // U+0000 is not in the alphabet
+    if (code >= kAlphabet.byte.size() || kAlphabet.byte[code] < 0) {
+      out.resize(before);
+      return false;
+    }
     *to++ = static_cast<char>(kAlphabet.byte[code]);
     at += 2;
   }
-  return static_cast<size_t>(to - out);
+  out.resize(static_cast<size_t>(to - out.data()));
+  return true;
 }
 
 uint64_t hash_bytes(std::string_view bytes) {
@@ -91,43 +98,37 @@ void Vocabulary::reserve(size_t tokens, size_t bytes) {
 
 bool Vocabulary::append(std::string_view spelled, int32_t id) {
   if (has(id)) return false;
-  const size_t begin = arena_.size();
-  arena_.resize(begin + spelled.size());
-  size_t length = unspell_bytes(spelled, arena_.data() + begin);
-  const bool literal = length == kNotSpelled;
-  if (literal) length = spelled.copy(arena_.data() + begin, spelled.size());
-  arena_.resize(begin + length);
   if (static_cast<size_t>(id) >= spans_.size()) spans_.resize(static_cast<size_t>(id) + 1);
-  spans_[static_cast<size_t>(id)] = {.begin = static_cast<uint32_t>(begin),
-                                     .length = static_cast<uint32_t>(length) & 0x7FFFFFFF,
-                                     .literal = literal};
+  spans_[static_cast<size_t>(id)] = {static_cast<uint32_t>(arena_.size()),
+                                     static_cast<uint32_t>(spelled.size())};
+  arena_ += spelled;
   ++count_;
-  if (!literal)
-    pending_.emplace_back(id, hash_bytes(bytes(id)));
-  else if (!literals_.emplace(spelled, id).second)
-    same_literal_ = id;
+  pending_.emplace_back(id, hash_bytes(spelled));
   return true;
+}
+
+void Vocabulary::grow_index() {
+  size_t size = 1024;
+  while (size < 2 * static_cast<size_t>(count_)) size *= 2;
+  if (size <= slots_.size()) return;
+  decltype(slots_) old(size);
+  old.swap(slots_);
+  for (const Slot& slot : old) {
+    if (!slot.id_plus_one) continue;
+    const std::string_view text = spelling(static_cast<int32_t>(slot.id_plus_one - 1));
+    slots_[slot_of(text, hash_bytes(text))] = slot;
+  }
 }
 
 std::optional<int32_t> Vocabulary::build_index() {
   constexpr size_t kAhead = 16;  // slots to fetch before they are needed
-  if (static_cast<size_t>(count_) * 2 > slots_.size()) {
-    size_t size = 1024;
-    while (size < 2 * static_cast<size_t>(count_)) size *= 2;
-    decltype(slots_) old(size);
-    old.swap(slots_);
-    for (const Slot& slot : old) {
-      if (!slot.id_plus_one) continue;
-      const std::string_view text = bytes(static_cast<int32_t>(slot.id_plus_one - 1));
-      slots_[slot_of(text, hash_bytes(text))] = slot;
-    }
-  }
-  std::optional<int32_t> same = same_literal_;
+  grow_index();
+  std::optional<int32_t> same;
   for (size_t i = 0; i < pending_.size(); ++i) {
     if (i + kAhead < pending_.size())
       __builtin_prefetch(&slots_[pending_[i + kAhead].second & (slots_.size() - 1)], 1);
     const auto [id, hash] = pending_[i];
-    Slot& slot = slots_[slot_of(bytes(id), hash)];
+    Slot& slot = slots_[slot_of(spelling(id), hash)];
     if (slot.id_plus_one)
       same = id;
     else
@@ -137,51 +138,38 @@ std::optional<int32_t> Vocabulary::build_index() {
   return same;
 }
 
-size_t Vocabulary::slot_of(std::string_view wanted, uint64_t hash) const {
+size_t Vocabulary::slot_of(std::string_view spelled, uint64_t hash) const {
   const size_t mask = slots_.size() - 1;
   for (size_t i = hash & mask;; i = (i + 1) & mask) {
     const Slot& slot = slots_[i];
     if (!slot.id_plus_one) return i;
-    if (slot.tag == tag(hash) && bytes(static_cast<int32_t>(slot.id_plus_one - 1)) == wanted) return i;
+    if (slot.tag == tag(hash) && spelling(static_cast<int32_t>(slot.id_plus_one - 1)) == spelled) return i;
   }
 }
 
-std::optional<int32_t> Vocabulary::find_bytes(std::string_view wanted) const {
+std::optional<int32_t> Vocabulary::find(std::string_view spelled) const {
   if (slots_.empty()) return std::nullopt;
-  const Slot& slot = slots_[slot_of(wanted, hash_bytes(wanted))];
+  const Slot& slot = slots_[slot_of(spelled, hash_bytes(spelled))];
   if (!slot.id_plus_one) return std::nullopt;
   return static_cast<int32_t>(slot.id_plus_one - 1);
 }
 
-void Vocabulary::find_batch(std::span<const std::string_view> wanted, std::span<int32_t> ids) const {
+void Vocabulary::find_batch(std::span<const std::string_view> spelled, std::span<int32_t> ids) const {
   if (slots_.empty()) return std::fill(ids.begin(), ids.end(), -1);
   const size_t mask = slots_.size() - 1;
   std::array<uint64_t, kBatch> hashes;
-  for (size_t i = 0; i < wanted.size(); ++i) {
-    hashes[i] = hash_bytes(wanted[i]);
+  for (size_t i = 0; i < spelled.size(); ++i) {
+    hashes[i] = hash_bytes(spelled[i]);
     __builtin_prefetch(&slots_[hashes[i] & mask]);
   }
-  for (size_t i = 0; i < wanted.size(); ++i)
+  for (size_t i = 0; i < spelled.size(); ++i)
     if (const Slot& slot = slots_[hashes[i] & mask]; slot.id_plus_one)
       __builtin_prefetch(&spans_[slot.id_plus_one - 1]);
-  for (size_t i = 0; i < wanted.size(); ++i)
+  for (size_t i = 0; i < spelled.size(); ++i)
     if (const Slot& slot = slots_[hashes[i] & mask]; slot.id_plus_one)
-      __builtin_prefetch(&arena_[spans_[slot.id_plus_one - 1].begin]);
-  for (size_t i = 0; i < wanted.size(); ++i)
-    ids[i] = static_cast<int32_t>(slots_[slot_of(wanted[i], hashes[i])].id_plus_one) - 1;
-}
-
-std::optional<int32_t> Vocabulary::find(std::string_view spelled) const {
-  std::string content(spelled.size(), '\0');
-  if (const size_t length = unspell_bytes(spelled, content.data()); length != kNotSpelled)
-    return find_bytes(std::string_view(content).substr(0, length));
-  const auto place = literals_.find(std::string(spelled));
-  if (place == literals_.end()) return std::nullopt;
-  return place->second;
-}
-
-std::string Vocabulary::spelling(int32_t id) const {
-  return spans_[static_cast<size_t>(id)].literal ? std::string(bytes(id)) : spell_bytes(bytes(id));
+      __builtin_prefetch(arena_.data() + spans_[slot.id_plus_one - 1].begin);
+  for (size_t i = 0; i < spelled.size(); ++i)
+    ids[i] = static_cast<int32_t>(slots_[slot_of(spelled[i], hashes[i])].id_plus_one) - 1;
 }
 
 }  // namespace hadal
