@@ -15,6 +15,22 @@ float round_up_to_power_of_two(float scale) {
   return std::bit_cast<float>((bits + 0x7FFFFF) & 0x7F800000);
 }
 
+// The bits of max |x|. Integers, since the order of a float maximum may not be changed, so it would not
+// vectorise.
+uint32_t largest_magnitude(const float* x, int64_t n) {
+  uint32_t most = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const uint32_t bits = std::bit_cast<uint32_t>(x[i]) & 0x7FFFFFFF;
+    most = bits > most ? bits : most;
+  }
+  return most;
+}
+
+// code[i] = e4m3(x[i] / scale). A byte may alias anything, hence the promise.
+void encode(const float* __restrict x, float scale, uint8_t* __restrict code, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) code[i] = f32_to_e4m3(x[i] / scale);
+}
+
 }  // namespace
 
 float block_scale(float amax, bool power_of_two) {
@@ -44,14 +60,14 @@ void quantise_blocks(const float* x, int64_t rows, int64_t cols, bool power_of_t
     const int64_t last = std::min(first + kFp8Block, rows);
     for (int64_t b = 0; b < blocks; ++b) {
       const int64_t begin = b * kFp8Block, end = std::min(begin + kFp8Block, cols);
-      float amax = 0;
+      uint32_t amax_bits = 0;
       for (int64_t r = first; r < last; ++r)
-        for (int64_t c = begin; c < end; ++c) amax = std::max(amax, std::fabs(x[r * cols + c]));
-      const float s = block_scale(amax, power_of_two);
+        amax_bits = std::max(amax_bits, largest_magnitude(x + r * cols + begin, end - begin));
+      const float s = block_scale(std::bit_cast<float>(amax_bits), power_of_two);
       scale[first / kFp8Block * blocks + b] = s;
       if (!code) continue;
       for (int64_t r = first; r < last; ++r)
-        for (int64_t c = begin; c < end; ++c) code[r * cols + c] = f32_to_e4m3(x[r * cols + c] / s);
+        encode(x + r * cols + begin, s, code + r * cols + begin, end - begin);
     }
   }
 }
@@ -66,7 +82,7 @@ void quantise_activations(const float* x, int64_t rows, int64_t cols, bool power
       for (int64_t i = begin; i < end; ++i) amax = std::max(amax, std::fabs(x[i]));
       const float s = power_of_two ? round_up_to_power_of_two(amax / kE4m3Max) : amax / kE4m3Max;
       scale[r * blocks + b] = s;
-      for (int64_t i = begin; i < end; ++i) code[i] = f32_to_e4m3(x[i] / s);
+      encode(x + begin, s, code + begin, end - begin);
     }
   }
 }
