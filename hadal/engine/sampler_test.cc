@@ -151,6 +151,14 @@ TEST(Sampler, TopPOfAFlatDistributionKeepsItsShareByLowestId) {
   EXPECT_EQ(p[500], 0);
 }
 
+TEST(Sampler, TopPReachesIntoALongTail) {
+  std::vector<float> logits(1001, std::log(0.001f));  // half of the mass, a thousandth of the largest each
+  logits[7] = 0;
+  const auto p = probabilities({.top_p = 0.6}, {.logits_W = logits});
+  EXPECT_NEAR(static_cast<double>(1001 - std::count(p.begin(), p.end(), 0.0f)), 201,
+              1);  // 0.6 = 0.5 + 200 * 0.0005
+}
+
 // Against the definition: by rank, keep while the mass of the likelier ones is below top_p.
 TEST(Sampler, TopPKeepsWhatASortWouldKeep) {
   for (uint64_t seed = 0; seed < 200; ++seed) {
