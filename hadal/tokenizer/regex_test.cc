@@ -158,5 +158,18 @@ TEST(Regex, MatchesStayTheSameWhenTheWorkIsRemembered) {
   }
 }
 
+TEST(Regex, AMatchEndsWithoutPoisoningTheNext) {
+  // After "dede" the second branch matches nothing before c, so c is passed over. Were the end state of
+  // "dede" remembered as failed, the third branch would take c.
+  const Regex regex = Regex::compile("(?:a|a)*b|(?:de)*(?!x)|c", "test");
+  const std::string head = repeat("a", 30'000);  // makes the engine remember
+  std::vector<Regex::Match> found;
+  regex.find_all(head + "dedecde", found);
+  std::erase_if(found, [](const auto& match) { return match.begin == match.end; });
+  ASSERT_EQ(found.size(), 2u);
+  EXPECT_EQ(found[0].end - found[0].begin, 4u);
+  EXPECT_EQ(found[1].begin, head.size() + 5);
+}
+
 }  // namespace
 }  // namespace hadal
