@@ -26,9 +26,11 @@ uint32_t largest_magnitude(const float* x, int64_t n) {
   return most;
 }
 
-// code[i] = e4m3(x[i] / scale). A byte may alias anything, hence the promise.
-void encode(const float* __restrict x, float scale, uint8_t* __restrict code, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) code[i] = f32_to_e4m3(x[i] / scale);
+// code[i] = e4m3(x[i] / scale), n at most a block's side. Two loops: in one, the bytes written might alias x.
+void encode(const float* x, float scale, uint8_t* code, int64_t n) {
+  float quotient[kFp8Block];
+  for (int64_t i = 0; i < n; ++i) quotient[i] = x[i] / scale;
+  from_f32(ElementType::kF8E4M3, quotient, reinterpret_cast<std::byte*>(code), n);
 }
 
 }  // namespace
