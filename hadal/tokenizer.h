@@ -113,7 +113,7 @@ struct ChatOptions {
 // Renders messages as a published model's own template does, its quirks included (see docs of render()).
 class ChatTemplate {
  public:
-  // "v2", "v3", "r1", "r1-0528", "v3.1". Throws invalid_argument with the list.
+  // "v2", "v3", "r1", "r1-0528", "v3.1": the latest text of each. Throws invalid_argument with the list.
   static ChatTemplate named(std::string_view name);
   // Recognises the published template in the tokenizer's chat_template(). Throws unsupported with the list of
   // names.
@@ -134,8 +134,18 @@ class ChatTemplate {
                               const ChatOptions& options = {}) const;
 
  private:
+  // What sets the first published V3 and R1 texts apart from the later one; detect() reads it off the text.
+  struct Edition {
+    bool early_tools = false;  // calls only without content, ended after each but the first; outputs by lines
+    bool keeps_reasoning = false;   // history is not cut at </think>
+    bool last_system_only = false;  // of several system messages
+  };
   explicit ChatTemplate(std::string name) : name_(std::move(name)) {}
+  ChatTemplate(std::string name, Edition edition) : name_(std::move(name)), edition_(edition) {}
+  std::string render_v3(std::span<const ChatMessage> messages, const ChatOptions& options) const;
+
   std::string name_;
+  Edition edition_;
 };
 
 // Messages from JSON in the OpenAI form: [{"role", "content", "tool_calls": [{"type", "function": {"name",

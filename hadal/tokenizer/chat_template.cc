@@ -42,12 +42,13 @@ void check_roles(std::span<const ChatMessage> messages, std::string_view format,
   }
 }
 
-std::string system_prompt(std::span<const ChatMessage> messages) {
+std::string system_prompt(std::span<const ChatMessage> messages, bool last_only) {
   std::string text;
   bool first = true;
   for (size_t i = 0; i < messages.size(); ++i) {
     if (messages[i].role != "system") continue;
-    if (!first) text += "\n\n";
+    if (last_only) text.clear();
+    if (!first && !last_only) text += "\n\n";
     text += content_of(messages, i);
     first = false;
   }
@@ -73,48 +74,9 @@ std::string v3_call(const ToolCall& call) {
   return cat(kCallBegin, call.type, kToolSep, call.name, "\n```json\n", call.arguments, "\n```", kCallEnd);
 }
 
-// V3 and R1. The flags calls_begun and outputs_begun are never reset, as in the published template.
-std::string render_v3(std::span<const ChatMessage> messages, const ChatOptions& options,
-                      std::string_view opening) {
-  std::string out = cat(kBos, system_prompt(messages));
-  bool calls_begun = false, outputs_begun = false, after_tool = false;
-  for (size_t i = 0; i < messages.size(); ++i) {
-    const ChatMessage& message = messages[i];
-    if (message.role == "user") {
-      after_tool = false;
-      out += cat(kUser, content_of(messages, i));
-    } else if (message.role == "assistant" && !message.tool_calls.empty()) {
-      after_tool = false;
-      for (const ToolCall& call : message.tool_calls) {
-        out += calls_begun ? "\n" : cat(kAssistant, message.content.value_or(""), kCallsBegin);
-        out += v3_call(call);
-        calls_begun = true;
-      }
-      out += cat(kCallsEnd, kEos);
-    } else if (message.role == "assistant" && after_tool) {
-      after_tool = false;
-      out += cat(kOutputsEnd, content_of(messages, i), kEos);
-    } else if (message.role == "assistant") {
-      std::string_view content = content_of(messages, i);
-      if (const size_t at = content.rfind(kThinkEnd); at != content.npos)
-        content.remove_prefix(at + kThinkEnd.size());
-      out += cat(kAssistant, content, kEos);
-    } else if (message.role == "tool") {
-      after_tool = true;
-      out += cat(outputs_begun ? "" : kOutputsBegin, kOutputBegin, content_of(messages, i), kOutputEnd);
-      outputs_begun = true;
-    }
-  }
-  if (after_tool)
-    out += kOutputsEnd;
-  else if (options.add_generation_prompt)
-    out += opening;
-  return out;
-}
-
 // V3.1: every answered turn carries </think>, flags are per user turn.
 std::string render_v31(std::span<const ChatMessage> messages, const ChatOptions& options) {
-  std::string out = cat(kBos, system_prompt(messages));
+  std::string out = cat(kBos, system_prompt(messages, false));
   bool last_is_user = false, after_tool = false;
   for (size_t i = 0; i < messages.size(); ++i) {
     const ChatMessage& message = messages[i];
@@ -156,6 +118,50 @@ std::string render_v31(std::span<const ChatMessage> messages, const ChatOptions&
 
 }  // namespace
 
+// V3 and R1. The flags calls_begun and outputs_begun are never reset, as in the published templates.
+std::string ChatTemplate::render_v3(std::span<const ChatMessage> messages, const ChatOptions& options) const {
+  std::string out = cat(kBos, system_prompt(messages, edition_.last_system_only));
+  bool calls_begun = false, outputs_begun = false, after_tool = false;
+  const auto calls = [&](const ChatMessage& message) {
+    for (const ToolCall& call : message.tool_calls) {
+      out += calls_begun ? "\n" : cat(kAssistant, message.content.value_or(""), kCallsBegin);
+      out += v3_call(call);
+      if (calls_begun && edition_.early_tools) out += cat(kCallsEnd, kEos);
+      calls_begun = true;
+    }
+    if (!edition_.early_tools) out += cat(kCallsEnd, kEos);
+  };
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const ChatMessage& message = messages[i];
+    if (message.role == "user") {
+      after_tool = false;
+      out += cat(kUser, content_of(messages, i));
+    } else if (message.role == "tool") {
+      after_tool = true;
+      out += outputs_begun ? (edition_.early_tools ? "\n" : "") : std::string(kOutputsBegin);
+      out += cat(kOutputBegin, content_of(messages, i), kOutputEnd);
+      outputs_begun = true;
+    } else if (message.role == "assistant" && !message.tool_calls.empty() &&
+               !(edition_.early_tools && message.content)) {
+      after_tool = false;
+      calls(message);
+    } else if (message.role == "assistant" && after_tool) {
+      after_tool = false;
+      out += cat(kOutputsEnd, content_of(messages, i), kEos);
+    } else if (message.role == "assistant") {
+      std::string_view content = content_of(messages, i);
+      const size_t at = edition_.keeps_reasoning ? content.npos : content.rfind(kThinkEnd);
+      if (at != content.npos) content.remove_prefix(at + kThinkEnd.size());
+      out += cat(kAssistant, content, kEos);
+    }
+  }
+  if (after_tool)
+    out += kOutputsEnd;
+  else if (options.add_generation_prompt)
+    out += name_ == "r1" ? cat(kAssistant, kThink, "\n") : std::string(kAssistant);
+  return out;
+}
+
 const std::vector<std::string>& ChatTemplate::names() {
   static const std::vector<std::string> kNames = {"v2", "v3", "r1", "r1-0528", "v3.1"};
   return kNames;
@@ -177,12 +183,17 @@ ChatTemplate ChatTemplate::detect(const Tokenizer& tokenizer) {
 ChatTemplate ChatTemplate::detect(std::string_view jinja) {
   const auto has = [&](std::string_view mark) { return jinja.find(mark) != jinja.npos; };
   if (jinja.empty()) unknown_template(ErrorCode::kUnsupported, "the model has no chat template");
-  const bool published = has("{{ bos_token }}") && has("message['role']") && has("add_generation_prompt");
+  const bool published = (has("{{ bos_token }}") || has("{{bos_token}}")) && has("message['role']") &&
+                         has("add_generation_prompt");
   if (published && has(kUser)) {
     const bool v31 = has("ns.is_last_user") && has("thinking");
-    if (v31 && has(kThinkEnd) && !has("```json")) return ChatTemplate("v3.1");
-    if (!has("ns.is_last_user") && has("ns.is_output_first") && has("'tool_calls' not in message"))
-      return ChatTemplate(has("{{'<｜Assistant｜><think>\\n'}}") ? "r1" : "v3");
+    if (v31 && has(kThinkEnd) && !has("```json") && !has("ns.is_only_sys")) return ChatTemplate("v3.1");
+    const bool late = has("'tool_calls' not in message"), early = has("message['content'] is not none");
+    if (!has("ns.is_last_user") && has("ns.is_output_first") && late != early)
+      return ChatTemplate(has("{{'<｜Assistant｜><think>\\n'}}") ? "r1" : "v3",
+                          {.early_tools = early,
+                           .keeps_reasoning = !has("content.split('</think>')"),
+                           .last_system_only = !has("ns.is_first_sp")});
   } else if (published && has("'User: ' + message['content'] + '\\n\\n'") && has("'Assistant:'")) {
     return ChatTemplate("v2");
   }
@@ -193,8 +204,7 @@ std::string ChatTemplate::render(std::span<const ChatMessage> messages, const Ch
   check_roles(messages, name_, name_ != "v2");
   if (name_ == "v2") return render_v2(messages, options);
   if (name_ == "v3.1") return render_v31(messages, options);
-  return render_v3(messages, options,
-                   name_ == "r1" ? cat(kAssistant, kThink, "\n") : std::string(kAssistant));
+  return render_v3(messages, options);
 }
 
 std::vector<int32_t> ChatTemplate::encode(const Tokenizer& tokenizer, std::span<const ChatMessage> messages,

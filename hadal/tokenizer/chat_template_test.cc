@@ -119,6 +119,26 @@ TEST(ChatTemplate, V31ToolRoundHasNoFences) {
                                           kOut + "1" + kOutEnd + "done" + E + U + "x" + A + "</think>");
 }
 
+TEST(ChatTemplate, TheEarlyEditionsOfV3AndR1AreRenderedAsTheirTextSays) {
+  const std::string marks =  // what detect() looks at, not a template
+      "{{bos_token}} message['role'] add_generation_prompt <｜User｜> ns.is_output_first message['content'] "
+      "is not none";
+  const std::vector<ChatMessage> messages = {{"system", "S"},
+                                             {"system", "T"},
+                                             {"user", "u"},
+                                             {"assistant", "x</think>y"},
+                                             call({}, {{"f", "{}"}, {"g", "{}"}}),
+                                             {"tool", "1"},
+                                             {"tool", "2"}};
+  const std::string calls = kCalls + v3_call("f", "{}") + "\n" + v3_call("g", "{}") + kCallsEnd + E;
+  const std::string outputs = kOuts + kOut + "1" + kOutEnd + "\n" + kOut + "2" + kOutEnd + kOutsEnd;
+  const ChatTemplate early = ChatTemplate::detect(marks);
+  EXPECT_EQ(early.name(), "v3");
+  EXPECT_EQ(early.render(messages), B + "T" + U + "u" + A + "x</think>y" + E + A + calls + outputs);
+  const ChatTemplate cut = ChatTemplate::detect(marks + " ns.is_first_sp content.split('</think>')");
+  EXPECT_EQ(cut.render(messages), B + "S\n\nT" + U + "u" + A + "y" + E + A + calls + outputs);
+}
+
 std::string problem(const std::function<void()>& action, ErrorCode code) {
   try {
     action();

@@ -1,7 +1,5 @@
 // tokenizer.json -> TokenizerModel. Every field that would change the ids is either executed or refused by
 // name.
-#include <simdjson.h>
-
 #include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
@@ -9,6 +7,7 @@
 #include "hadal/base/json.h"
 #include "hadal/base/text.h"
 #include "hadal/error.h"
+#include "hadal/tokenizer/json_reader.h"
 #include "hadal/tokenizer/tokenizer_model.h"
 
 namespace hadal {
@@ -16,83 +15,14 @@ namespace {
 
 using simdjson::dom::array;
 using simdjson::dom::element;
-using simdjson::dom::element_type;
 using simdjson::dom::object;
 
-constexpr int64_t kMaxId = (1 << 24) - 1;  // larger ids are a damaged file, not a vocabulary
-constexpr size_t kMaxAddedLength = 1024;   // bytes; bounds the work per byte of text
+constexpr size_t kMaxAddedLength = 1024;  // bytes; bounds the work per byte of text
 constexpr size_t kMaxMerges = size_t{1} << 25;
-
-// Typed access to JSON, with errors that name the field.
-class Reader {
- public:
-  explicit Reader(std::string_view source) : source_(source) {}
-
-  [[noreturn]] void corrupt(std::string_view field, const std::string& what) const {
-    throw Error(ErrorCode::kCorrupt, cat("[tokenizer.load] ", source_, ": ", field, " ", what,
-                                         ". Fetch or write the file again."));
-  }
-  [[noreturn]] void unsupported(std::string_view field, const std::string& what,
-                                std::string_view supported) const {
-    throw Error(ErrorCode::kUnsupported, cat("[tokenizer.load] ", source_, ": ", field, " ", what,
-                                             " is not supported. hadal executes ", supported, "."));
-  }
-
-  // The member, or nothing if it is absent or null.
-  std::optional<element> member(const object& parent, std::string_view key) const {
-    element value;
-    if (parent.at_key(key).get(value) != simdjson::SUCCESS || value.is_null()) return std::nullopt;
-    return value;
-  }
-  element need(const object& parent, std::string_view path, std::string_view key) const {
-    const auto value = member(parent, key);
-    if (!value) corrupt(join(path, key), "is missing");
-    return *value;
-  }
-  object as_object(element value, std::string_view field) const {
-    object out;
-    if (value.get(out) != simdjson::SUCCESS) corrupt(field, "is not an object");
-    return out;
-  }
-  array as_array(element value, std::string_view field) const {
-    array out;
-    if (value.get(out) != simdjson::SUCCESS) corrupt(field, "is not an array");
-    return out;
-  }
-  std::string_view as_string(element value, std::string_view field) const {
-    std::string_view out;
-    if (value.get(out) != simdjson::SUCCESS) corrupt(field, "is not a string");
-    return out;
-  }
-  int32_t as_id(element value, std::string_view field) const {
-    int64_t out = 0;
-    if (value.get(out) != simdjson::SUCCESS) corrupt(field, "is not an integer");
-    if (out < 0 || out > kMaxId) corrupt(field, cat("is ", out, ", need an id from 0 to ", kMaxId));
-    return static_cast<int32_t>(out);
-  }
-  bool flag(const object& parent, std::string_view path, std::string_view key, bool fallback) const {
-    const auto value = member(parent, key);
-    if (!value) return fallback;
-    bool out = false;
-    if (value->get(out) != simdjson::SUCCESS) corrupt(join(path, key), "is not true or false");
-    return out;
-  }
-  std::string_view type_of(const object& parent, std::string_view path) const {
-    return as_string(need(parent, path, "type"), join(path, "type"));
-  }
-  // "file: field", for errors of what the field holds.
-  std::string place(std::string_view field) const { return cat(source_, ": ", field); }
-  static std::string join(std::string_view path, std::string_view key) {
-    return path.empty() ? std::string(key) : cat(path, ".", key);
-  }
-
- private:
-  std::string_view source_;
-};
 
 // ---- model ----
 
-void refuse_unknown_bpe(const Reader& in, const object& model) {
+void refuse_unknown_bpe(const JsonReader& in, const object& model) {
   constexpr std::string_view kSupported =
       "byte-level BPE without dropout, unk_token, affixes or byte_fallback";
   if (const auto type = in.member(model, "type"))
@@ -106,7 +36,7 @@ void refuse_unknown_bpe(const Reader& in, const object& model) {
   for (const std::string_view key : {"unk_token", "continuing_subword_prefix", "end_of_word_suffix"}) {
     const auto value = in.member(model, key);
     if (!value) continue;
-    const std::string field = Reader::join("model", key);
+    const std::string field = JsonReader::join("model", key);
     if (const auto text = in.as_string(*value, field); !text.empty() || key == "unk_token")
       in.unsupported(field, cat("\"", text, "\""), kSupported);
   }
@@ -115,12 +45,13 @@ void refuse_unknown_bpe(const Reader& in, const object& model) {
   in.flag(model, "model", "fuse_unk", false);
 }
 
-void read_vocabulary(const Reader& in, const object& vocab, size_t file_bytes, TokenizerModel& model) {
+void read_vocabulary(const JsonReader& in, const object& vocab, size_t file_bytes, TokenizerModel& model) {
   model.vocabulary.reserve(vocab.size(), file_bytes / 2);
   for (const auto& entry : vocab) {
     const auto field = [&] { return cat("model.vocab[\"", entry.key, "\"]"); };
     int64_t id = -1;
-    if (entry.value.get(id) != simdjson::SUCCESS || id < 0 || id > kMaxId) in.as_id(entry.value, field());
+    if (entry.value.get(id) != simdjson::SUCCESS || id < 0 || id > JsonReader::kMaxId)
+      in.as_id(entry.value, field());
     if (!model.vocabulary.append(entry.key, static_cast<int32_t>(id)))
       in.corrupt(field(), cat("has id ", id, ", as has \"",
                               model.vocabulary.spelling(static_cast<int32_t>(id)), "\""));
@@ -137,7 +68,7 @@ void read_vocabulary(const Reader& in, const object& vocab, size_t file_bytes, T
 
 class MergeReader {
  public:
-  MergeReader(const Reader& in, TokenizerModel& model) : in_(in), model_(model) {}
+  MergeReader(const JsonReader& in, TokenizerModel& model) : in_(in), model_(model) {}
 
   void read(const array& merges) {
     size_t count = 0;
@@ -201,7 +132,7 @@ class MergeReader {
     return *id;
   }
 
-  const Reader& in_;
+  const JsonReader& in_;
   TokenizerModel& model_;
   uint32_t rank_ = 0;
   int32_t next_ = 256;
@@ -209,7 +140,7 @@ class MergeReader {
   std::array<std::string_view, Vocabulary::kBatch> spelled_;
 };
 
-void read_model(const Reader& in, const object& root, size_t file_bytes, TokenizerModel& model) {
+void read_model(const JsonReader& in, const object& root, size_t file_bytes, TokenizerModel& model) {
   const object json = in.as_object(in.need(root, "", "model"), "model");
   refuse_unknown_bpe(in, json);
   model.ignore_merges = in.flag(json, "model", "ignore_merges", false);
@@ -219,7 +150,7 @@ void read_model(const Reader& in, const object& root, size_t file_bytes, Tokeniz
 
 // ---- added tokens ----
 
-void read_added_tokens(const Reader& in, const object& root, TokenizerModel& model) {
+void read_added_tokens(const JsonReader& in, const object& root, TokenizerModel& model) {
   const auto list = in.member(root, "added_tokens");
   if (!list) return;
   std::vector<std::string> seen;
@@ -259,7 +190,7 @@ void read_added_tokens(const Reader& in, const object& root, TokenizerModel& mod
 
 // ---- normalizer, pre_tokenizer, decoder, post_processor ----
 
-void refuse_normalizer(const Reader& in, const object& root) {
+void refuse_normalizer(const JsonReader& in, const object& root) {
   const auto value = in.member(root, "normalizer");
   if (!value) return;
   const object json = in.as_object(*value, "normalizer");
@@ -277,7 +208,7 @@ void refuse_normalizer(const Reader& in, const object& root) {
 
 class PreTokenizerReader {
  public:
-  PreTokenizerReader(const Reader& in, PreTokenizer& out) : in_(in), out_(out) {}
+  PreTokenizerReader(const JsonReader& in, PreTokenizer& out) : in_(in), out_(out) {}
 
   void read(const object& root) {
     const auto value = in_.member(root, "pre_tokenizer");
@@ -344,12 +275,12 @@ class PreTokenizerReader {
     out_.patterns.emplace_back(text);
   }
 
-  const Reader& in_;
+  const JsonReader& in_;
   PreTokenizer& out_;
   bool byte_level_ = false;
 };
 
-void check_decoder(const Reader& in, const object& root) {
+void check_decoder(const JsonReader& in, const object& root) {
   const auto value = in.member(root, "decoder");
   if (!value) in.unsupported("decoder", "null", "the decoder ByteLevel");
   const std::string_view type = in.type_of(in.as_object(*value, "decoder"), "decoder");
@@ -357,7 +288,8 @@ void check_decoder(const Reader& in, const object& root) {
 }
 
 // TemplateProcessing's "single": what stands before and after the text ($A).
-void read_template(const Reader& in, const object& json, const std::string& field, TokenizerModel& model) {
+void read_template(const JsonReader& in, const object& json, const std::string& field,
+                   TokenizerModel& model) {
   bool after_text = false;
   size_t index = 0;
   for (const element entry : in.as_array(in.need(json, field, "single"), field + ".single")) {
@@ -383,7 +315,7 @@ void read_template(const Reader& in, const object& json, const std::string& fiel
   if (!after_text) in.corrupt(field + ".single", "has no text ($A)");
 }
 
-void read_post_processor(const Reader& in, element value, const std::string& field, int depth,
+void read_post_processor(const JsonReader& in, element value, const std::string& field, int depth,
                          TokenizerModel& model) {
   const object json = in.as_object(value, field);
   const std::string_view type = in.type_of(json, field);
@@ -406,7 +338,7 @@ void read_post_processor(const Reader& in, element value, const std::string& fie
 
 void read_tokenizer_json(std::string_view text, std::string_view source, TokenizerModel& model,
                          size_t slack) {
-  const Reader in(source);
+  const JsonReader in(source);
   simdjson::dom::parser parser;
   element document;
   const bool copy = slack < simdjson::SIMDJSON_PADDING;
