@@ -114,6 +114,21 @@ TEST(Config, TinyPresetHasAllFeaturesOn) {
     EXPECT_EQ(parse_config(parse_json(config_json(preset(name)), name), name), preset(name));
 }
 
+TEST(Config, WhatIsWrittenAgreesWithTheCommittedPresets) {
+  // transformers reads those files to the same values (tools/check_transformers.py).
+  for (const std::string& name : preset_names()) {
+    Json committed = parse_json(read_file("configs/" + name + ".json"), name);
+    EXPECT_EQ(committed.erase("attention_dropout"), 1u);  // no effect here, so not written
+    Json written = parse_json(config_json(preset(name)), name);
+    if (!committed.contains("num_nextn_predict_layers")) {
+      EXPECT_EQ(written["num_nextn_predict_layers"], 0);
+      written.erase("num_nextn_predict_layers");
+    }
+    EXPECT_EQ(written.size(), committed.size()) << name;
+    for (const auto& [key, value] : committed.items()) EXPECT_EQ(written[key], value) << name << " " << key;
+  }
+}
+
 TEST(Config, UnknownPresetGetsTheNearestName) {
   try {
     preset("v2-lit");
