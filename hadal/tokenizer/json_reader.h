@@ -46,6 +46,18 @@ class JsonReader {
     if (value.get(out) != simdjson::SUCCESS) corrupt(field, "is not an object");
     return out;
   }
+  // Which of two equal keys counts would be a guess. For small objects: compares all pairs.
+  void refuse_same_keys(const object& value, std::string_view field) const {
+    size_t index = 0;
+    for (const auto& entry : value) {
+      size_t before = 0;
+      for (const auto& other : value) {
+        if (before++ == index) break;
+        if (other.key == entry.key) corrupt(field, cat("has the key \"", entry.key, "\" twice"));
+      }
+      ++index;
+    }
+  }
   array as_array(element value, std::string_view field) const {
     array out;
     if (value.get(out) != simdjson::SUCCESS) corrupt(field, "is not an array");

@@ -142,6 +142,7 @@ class MergeReader {
 
 void read_model(const JsonReader& in, const object& root, size_t file_bytes, TokenizerModel& model) {
   const object json = in.as_object(in.need(root, "", "model"), "model");
+  in.refuse_same_keys(json, "model");
   refuse_unknown_bpe(in, json);
   model.ignore_merges = in.flag(json, "model", "ignore_merges", false);
   read_vocabulary(in, in.as_object(in.need(json, "model", "vocab"), "model.vocab"), file_bytes, model);
@@ -347,6 +348,7 @@ void read_tokenizer_json(std::string_view text, std::string_view source, Tokeniz
     in.corrupt("the text", cat("is not JSON (", simdjson::error_message(error), ")"));
   }
   const object root = in.as_object(document, "the top level");
+  in.refuse_same_keys(root, "the top level");
   refuse_normalizer(in, root);
   PreTokenizerReader(in, model.pre_tokenizer).read(root);
   check_decoder(in, root);

@@ -219,6 +219,10 @@ TEST(TokenizerFile, BrokenTextIsCorrupt) {
   EXPECT_EQ(refusal(whole + "x").code, ErrorCode::kCorrupt);
   EXPECT_NE(refusal(replaced("\"a\": ", "\"b\": ")).text.find("model.vocab has \"b\" twice"),
             std::string::npos);
+  EXPECT_NE(refusal(replaced("\"padding\"", "\"model\"")).text.find("has the key \"model\" twice"),
+            std::string::npos);
+  EXPECT_NE(refusal(replaced("\"fuse_unk\"", "\"merges\"")).text.find("model has the key \"merges\" twice"),
+            std::string::npos);
   EXPECT_TRUE(refusal(std::string(200, '[')).refused);
   EXPECT_TRUE(refusal(std::string(100000, '[')).refused);
   EXPECT_TRUE(refusal(std::string_view("\0\0\0", 3)).refused);
