@@ -1,0 +1,262 @@
+// Compiled once per instruction set, with HADAL_ISA naming the namespace. Plain loops that the compiler
+// vectorises: no standard library here, whose templates would leak wide instructions into the program.
+#include <stddef.h>
+#include <stdint.h>
+
+#include "hadal/kernels/train.h"
+
+#define HADAL_CAT2(a, b) a##b
+#define HADAL_CAT(a, b) HADAL_CAT2(a, b)
+#define HADAL_STR2(a) #a
+#define HADAL_STR(a) HADAL_STR2(a)
+#define HADAL_SIMD _Pragma("omp simd")
+#define HADAL_SIMD_SUM(x) _Pragma(HADAL_STR(omp simd reduction(+ : x)))
+#define HADAL_SIMD_MAX(x) _Pragma(HADAL_STR(omp simd reduction(max : x)))
+
+namespace hadal::kernels::HADAL_ISA {
+namespace {
+
+// exp to 1 ulp or two: x = n ln 2 + r, degree-6 polynomial on r, exponent added as bits. Below -87: ~0.
+inline float fast_exp(float x) {
+  x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+  const float shifted = x * 1.44269504088896341f + kRound;
+  const float n = shifted - kRound;
+  const float r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  union {
+    float f;
+    int32_t i;
+  } bits = {p};
+  union {
+    float f;
+    int32_t i;
+  } integer = {shifted};
+  bits.i += (integer.i - 0x4B400000) << 23;
+  return bits.f;
+}
+
+inline float sigmoid(float x) {
+  return 1.0f / (1.0f + fast_exp(-x));
+}
+
+void rms_norm(const float* x, const float* gain, float* y, float* rstd, int64_t rows, int64_t D, float eps) {
+  for (int64_t r = 0; r < rows; ++r, x += D, y += D) {
+    float squares = 0;
+    HADAL_SIMD_SUM(squares)
+    for (int64_t d = 0; d < D; ++d) squares += x[d] * x[d];
+    const float scale = 1.0f / __builtin_sqrtf(squares / (float)D + eps);
+    rstd[r] = scale;
+    HADAL_SIMD
+    for (int64_t d = 0; d < D; ++d) y[d] = x[d] * scale * gain[d];
+  }
+}
+
+void rms_norm_backward(const float* dy, const float* x, const float* gain, const float* rstd, float* dx,
+                       float* dgain, int64_t rows, int64_t D) {
+  for (int64_t r = 0; r < rows; ++r, dy += D, x += D, dx += D) {
+    const float scale = rstd[r];
+    float dot = 0;
+    HADAL_SIMD_SUM(dot)
+    for (int64_t d = 0; d < D; ++d) dot += dy[d] * gain[d] * x[d];
+    const float pull = dot * scale * scale * scale / (float)D;
+    HADAL_SIMD
+    for (int64_t d = 0; d < D; ++d) {
+      dgain[d] += dy[d] * x[d] * scale;
+      dx[d] = dy[d] * gain[d] * scale - x[d] * pull;
+    }
+  }
+}
+
+void swiglu(const float* __restrict gate, const float* __restrict up, float* __restrict y, int64_t n) {
+  HADAL_SIMD
+  for (int64_t i = 0; i < n; ++i) y[i] = gate[i] * sigmoid(gate[i]) * up[i];
+}
+
+void swiglu_backward(const float* __restrict dy, const float* __restrict gate, const float* __restrict up,
+                     float* __restrict dgate, float* __restrict dup, int64_t n) {
+  HADAL_SIMD
+  for (int64_t i = 0; i < n; ++i) {
+    const float s = sigmoid(gate[i]);
+    const float silu = gate[i] * s;
+    dgate[i] = dy[i] * up[i] * (s + silu * (1.0f - s));
+    dup[i] = dy[i] * silu;
+  }
+}
+
+void rope(const float* x, int64_t x_row_stride, int64_t x_stride, float* y, int64_t y_row_stride,
+          int64_t y_stride, const float* cos, const float* sin, float sign, int64_t rows, int64_t heads,
+          int64_t R) {
+  for (int64_t r = 0; r < rows; ++r, cos += R / 2, sin += R / 2)
+    for (int64_t h = 0; h < heads; ++h) {
+      const float* from = x + r * x_row_stride + h * x_stride;
+      float* to = y + r * y_row_stride + h * y_stride;
+      for (int64_t i = 0; i < R / 2; ++i) {
+        const float a = from[2 * i], b = from[2 * i + 1], s = sign * sin[i];
+        to[2 * i] = a * cos[i] - b * s;
+        to[2 * i + 1] = a * s + b * cos[i];
+      }
+    }
+}
+
+void causal_softmax(float* score, float* lse, float scale, int64_t rows, int64_t L, int64_t visible) {
+  for (int64_t r = 0; r < rows; ++r, score += L) {
+    const int64_t n = visible + r < L ? visible + r : L;
+    float top = score[0];
+    HADAL_SIMD_MAX(top)
+    for (int64_t l = 0; l < n; ++l) top = score[l] > top ? score[l] : top;
+    float sum = 0;
+    HADAL_SIMD_SUM(sum)
+    for (int64_t l = 0; l < n; ++l) {
+      score[l] = fast_exp((score[l] - top) * scale);
+      sum += score[l];
+    }
+    const float inverse = 1.0f / sum;
+    HADAL_SIMD
+    for (int64_t l = 0; l < n; ++l) score[l] *= inverse;
+    for (int64_t l = n; l < L; ++l) score[l] = 0;
+    lse[r] = top * scale + __builtin_logf(sum);
+  }
+}
+
+void causal_exp(float* score, const float* lse, float scale, int64_t rows, int64_t L, int64_t visible) {
+  for (int64_t r = 0; r < rows; ++r, score += L) {
+    const int64_t n = visible + r < L ? visible + r : L;
+    const float shift = lse[r];
+    HADAL_SIMD
+    for (int64_t l = 0; l < n; ++l) score[l] = fast_exp(score[l] * scale - shift);
+    for (int64_t l = n; l < L; ++l) score[l] = 0;
+  }
+}
+
+void softmax_backward(const float* prob, float* dprob, const float* delta, float scale, int64_t rows,
+                      int64_t L) {
+  for (int64_t r = 0; r < rows; ++r, prob += L, dprob += L) {
+    const float shift = delta[r];
+    HADAL_SIMD
+    for (int64_t l = 0; l < L; ++l) dprob[l] = prob[l] * (dprob[l] - shift) * scale;
+  }
+}
+
+void row_dot(const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* out, int64_t rows,
+             int64_t D) {
+  for (int64_t r = 0; r < rows; ++r, a += a_stride, b += b_stride) {
+    float sum = 0;
+    HADAL_SIMD_SUM(sum)
+    for (int64_t d = 0; d < D; ++d) sum += a[d] * b[d];
+    out[r] = sum;
+  }
+}
+
+void cross_entropy(float* logit, const int64_t* target, float* loss, float weight, int64_t rows, int64_t W) {
+  for (int64_t r = 0; r < rows; ++r, logit += W) {
+    if (target[r] < 0) {
+      for (int64_t w = 0; w < W; ++w) logit[w] = 0;
+      loss[r] = 0;
+      continue;
+    }
+    float top = logit[0];
+    HADAL_SIMD_MAX(top)
+    for (int64_t w = 0; w < W; ++w) top = logit[w] > top ? logit[w] : top;
+    const float wanted = logit[target[r]];
+    float sum = 0;
+    HADAL_SIMD_SUM(sum)
+    for (int64_t w = 0; w < W; ++w) {
+      logit[w] = fast_exp(logit[w] - top);
+      sum += logit[w];
+    }
+    loss[r] = top + __builtin_logf(sum) - wanted;
+    const float factor = weight / sum;
+    HADAL_SIMD
+    for (int64_t w = 0; w < W; ++w) logit[w] *= factor;
+    logit[target[r]] -= weight;
+  }
+}
+
+void combine(const float* x, const int64_t* place, const float* weight, float* y, int64_t rows, int64_t A,
+             int64_t D) {
+  for (int64_t t = 0; t < rows; ++t, y += D) {
+    for (int64_t a = 0; a < A; ++a) {
+      const float* from = x + place[t * A + a] * D;
+      const float w = weight[t * A + a];
+      if (a == 0) {
+        HADAL_SIMD
+        for (int64_t d = 0; d < D; ++d) y[d] = w * from[d];
+      } else {
+        HADAL_SIMD
+        for (int64_t d = 0; d < D; ++d) y[d] += w * from[d];
+      }
+    }
+  }
+}
+
+void combine_backward(const float* dy, const float* x, const int64_t* place, const float* weight, float* dx,
+                      float* dweight, int64_t rows, int64_t A, int64_t D) {
+  for (int64_t t = 0; t < rows; ++t, dy += D)
+    for (int64_t a = 0; a < A; ++a) {
+      const int64_t at = place[t * A + a] * D;
+      const float w = weight[t * A + a];
+      float dot = 0;
+      HADAL_SIMD_SUM(dot)
+      for (int64_t d = 0; d < D; ++d) {
+        dot += dy[d] * x[at + d];
+        dx[at + d] = w * dy[d];
+      }
+      dweight[t * A + a] = dot;
+    }
+}
+
+void sum_rows(const float* x, const int64_t* place, float* y, int64_t rows, int64_t A, int64_t D) {
+  for (int64_t t = 0; t < rows; ++t, y += D) {
+    for (int64_t a = 0; a < A; ++a) {
+      const float* from = x + place[t * A + a] * D;
+      if (a == 0) {
+        HADAL_SIMD
+        for (int64_t d = 0; d < D; ++d) y[d] = from[d];
+      } else {
+        HADAL_SIMD
+        for (int64_t d = 0; d < D; ++d) y[d] += from[d];
+      }
+    }
+  }
+}
+
+void adamw(float* __restrict p, float* __restrict m, float* __restrict v, const float* __restrict g,
+           float g_scale, float beta1, float beta2, float rate, float correct1, float correct2, float eps,
+           float decay, int64_t n) {
+  const float shrink = 1.0f - rate * decay, step = rate / correct1, inverse2 = 1.0f / correct2;
+  HADAL_SIMD
+  for (int64_t i = 0; i < n; ++i) {
+    const float grad = g[i] * g_scale;
+    m[i] = beta1 * m[i] + (1.0f - beta1) * grad;
+    v[i] = beta2 * v[i] + (1.0f - beta2) * grad * grad;
+    p[i] = p[i] * shrink - step * m[i] / (__builtin_sqrtf(v[i] * inverse2) + eps);
+  }
+}
+
+}  // namespace
+
+extern const TrainKernels kTrain;
+const TrainKernels kTrain = {HADAL_STR(HADAL_ISA),
+                             rms_norm,
+                             rms_norm_backward,
+                             swiglu,
+                             swiglu_backward,
+                             rope,
+                             causal_softmax,
+                             causal_exp,
+                             softmax_backward,
+                             row_dot,
+                             cross_entropy,
+                             combine,
+                             combine_backward,
+                             sum_rows,
+                             adamw};
+
+}  // namespace hadal::kernels::HADAL_ISA
