@@ -27,6 +27,7 @@ struct TokenizerInfo {
   std::vector<std::string> special_tokens;  // added tokens with special = true, by id
   std::vector<std::string> split_patterns;  // of the pre-tokenizer, in order
   int64_t missing_bytes = 0;                // bytes without a token: as in HF they vanish in encode
+  std::string chat_format;  // of the published ones (ChatTemplate::names); "": none recognised
 };
 
 // Cheap to copy (shared, immutable). Const methods may run in several threads at once.

@@ -232,6 +232,11 @@ TokenizerInfo Tokenizer::info() const {
   for (int32_t id = 0; id < vocab_size(); ++id)
     if (is_special(id)) info.special_tokens.push_back(token(id));
   for (const int32_t id : model_->byte_ids) info.missing_bytes += id < 0;
+  try {
+    info.chat_format = ChatTemplate::detect(*this).name();
+  } catch (const Error&) {
+    // none, or one of its own: a fact, not a failure
+  }
   return info;
 }
 

@@ -171,6 +171,7 @@ TEST(Tokenizer, FactsAreThoseOfTheFiles) {
   EXPECT_EQ(info.num_added_tokens, 818);
   EXPECT_EQ(info.split_patterns.size(), 3u);
   EXPECT_EQ(info.missing_bytes, 0);
+  EXPECT_EQ(info.chat_format, "v3");
   EXPECT_EQ(v3().token_to_id("<｜User｜>"), 128803);
   EXPECT_EQ(v3().token_to_id("Ġworld"), 2058);
   EXPECT_EQ(v3().token_to_id("no such token"), std::nullopt);
