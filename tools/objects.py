@@ -72,7 +72,7 @@ def main():
     text = subprocess.run(["ninja", "-C", str(build), "-t", "deps"], check=True, capture_output=True, text=True).stdout
     fat = {line.split()[0] for line in layers.read_lines(root / "cmake/fat.txt")}
     deps = read_deps(text)
-    kernels = sorted(build.glob("hadal/kernels/**/*.o"))
+    kernels = sorted(build.glob("hadal/kernels/**/cpu/*.o"))
     faults = list(fat_faults(deps, fat, root)) + list(weak_symbol_faults(kernels))
     for ms, output in slow_objects((build / ".ninja_log").read_text()):
         print(f"  {ms / 1000:5.1f} s {output}")
