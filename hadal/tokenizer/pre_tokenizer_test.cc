@@ -22,7 +22,7 @@ Pieces cut(const PreTokenizer& pre, std::string_view text) {
 const PreTokenizer& v3() {
   static const TokenizerModel model = [] {
     TokenizerModel read;
-    read_tokenizer_json(read_file(golden_tokenizer_file()), "tokenizer.json", read);
+    read_tokenizer_json(read_file(published_tokenizer_file()), "tokenizer.json", read);
     return read;
   }();
   return model.pre_tokenizer;
