@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "hadal/ops/fused.h"
 #include "hadal/ops/rms_norm.h"
 #include "hadal/tensor/make.h"
 #include "hadal/tensor/shape.h"
@@ -45,6 +46,12 @@ void check_shapes(const MlaConfig& mla, const MlaQuery& q, const Tensor& latent_
   HADAL_SHAPE(rope_key_BLR, B, L, R);
 }
 
+// All heads' queries before rotation, [B, S, H*K].
+Tensor raw_query(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_BSD) {
+  if (mla.query_latent == 0) return x_BSD.matmul(w.query.t());
+  return rms_norm(x_BSD.matmul(w.q_down.t()), w.q_norm, kLatentNormEps).matmul(w.q_up.t());
+}
+
 }  // namespace
 
 LatentRow project_latent(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_BSD,
@@ -56,10 +63,7 @@ LatentRow project_latent(const MlaConfig& mla, const MlaWeights& w, const Tensor
 
 MlaQuery project_query(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_BSD,
                        const RopeAngles& angles) {
-  const Tensor flat = mla.query_latent == 0
-                          ? x_BSD.matmul(w.query.t())
-                          : rms_norm(x_BSD.matmul(w.q_down.t()), w.q_norm, kLatentNormEps).matmul(w.q_up.t());
-  const Tensor q_BSHK = flat.unflatten(-1, {mla.num_heads, mla.key_dim()});
+  const Tensor q_BSHK = raw_query(mla, w, x_BSD).unflatten(-1, {mla.num_heads, mla.key_dim()});
   return {q_BSHK.narrow(-1, 0, mla.nope_dim), rope(q_BSHK.narrow(-1, mla.nope_dim, mla.rope_dim), angles)};
 }
 
@@ -83,6 +87,15 @@ Tensor mla_absorbed(const MlaConfig& mla, const MlaWeights& w, const MlaQuery& q
   const Tensor query_BHSX = concat({q_latent_BHSC, q.q_rope_BSHR.transpose(1, 2)}, -1);
   const Tensor sum_BHSC = attend(query_BHSX, key_BLX, latent_BLC.unsqueeze(1), scale);
   return sum_BHSC.matmul(v_up_HVC(mla, w).transpose(1, 2)).transpose(1, 2);
+}
+
+Tensor mla_training(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_BSD, const RopeAngles& angles,
+                    double scale) {
+  const Tensor raw = x_BSD.matmul(w.kv_down.t());
+  const Tensor latent_BSC = rms_norm(raw.narrow(-1, 0, mla.kv_latent), w.kv_norm, kLatentNormEps);
+  return fused_attention({mla.num_heads, mla.nope_dim, mla.rope_dim, mla.value_dim, scale},
+                         raw_query(mla, w, x_BSD), latent_BSC.matmul(w.kv_up.t()),
+                         raw.narrow(-1, mla.kv_latent, mla.rope_dim), angles);
 }
 
 }  // namespace hadal

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "hadal/ops/fused.h"
 #include "hadal/tensor/make.h"
 #include "hadal/tensor/shape.h"
 
@@ -52,10 +53,12 @@ Routing route(const MoeConfig& moe, const Tensor& logit_TE, const Tensor& bias_E
 }
 
 Tensor mlp(const MlpWeights& w, const Tensor& x) {
-  return (silu(x.matmul(w.gate.t())) * x.matmul(w.up.t())).matmul(w.down.t());
+  const Tensor gate = x.matmul(w.gate.t()), up = x.matmul(w.up.t());
+  const Tensor hidden = x.scalar_type() == at::kFloat ? fused_swiglu(gate, up) : silu(gate) * up;
+  return hidden.matmul(w.down.t());
 }
 
-Tensor experts(const ExpertWeights& w, const Tensor& x_TD, const Routing& routing) {
+Tensor experts_reference(const ExpertWeights& w, const Tensor& x_TD, const Routing& routing) {
   const int64_t T = x_TD.size(0), D = x_TD.size(1), A = routing.expert_TA.size(1), E = w.gate_EMD.size(0);
   HADAL_SHAPE(x_TD, T, D);
   const Tensor flat_U = routing.expert_TA.flatten();
@@ -73,6 +76,11 @@ Tensor experts(const ExpertWeights& w, const Tensor& x_TD, const Routing& routin
   const Tensor place_U = std::get<1>(order_U.sort(0));
   const Tensor out_TAD = concat(parts, 0).index_select(0, place_U).view({T, A, D}).to(at::kFloat);
   return (out_TAD * routing.weight_TA.unsqueeze(-1)).sum(1);
+}
+
+Tensor experts(const ExpertWeights& w, const Tensor& x_TD, const Routing& routing) {
+  if (x_TD.scalar_type() != at::kFloat) return experts_reference(w, x_TD, routing);
+  return fused_experts(x_TD, routing.expert_TA, routing.weight_TA, w.gate_EMD, w.up_EMD, w.down_EDM);
 }
 
 MoeOutput moe_block(const MoeConfig& moe, const MoeWeights& w, const Tensor& x_TD) {

@@ -23,8 +23,9 @@ Routing route(const MoeConfig& moe, const Tensor& logit_TE, const Tensor& bias_E
 Tensor mlp(const MlpWeights& w, const Tensor& x);
 
 // Sum over the chosen experts of weight * expert(x_TD), added in fp32 in ascending expert index; [T, D] fp32.
-// Tokens are sorted by expert, so an expert's weights are read once.
+// Tokens are sorted by expert, so an expert's weights are read once. fp32 goes through fused_experts.
 Tensor experts(const ExpertWeights& w, const Tensor& x_TD, const Routing& routing);
+Tensor experts_reference(const ExpertWeights& w, const Tensor& x_TD, const Routing& routing);
 
 // Router, experts and shared expert; router logits in fp32 whatever the dtype of x. [T, D]
 struct MoeOutput {

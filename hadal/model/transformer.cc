@@ -39,24 +39,31 @@ Tensor Transformer::embed(const Tensor& ids_BS) const {
   return weights_.embedding_WD.index_select(0, ids_BS.flatten()).view({B, S, D});
 }
 
+Tensor Transformer::attention(int64_t index, const Tensor& normed_BSD, const RopeAngles& angles,
+                              LatentCache* cache, LatentRow* row, MlaForm form) const {
+  const MlaWeights& w = weights_.layers[static_cast<size_t>(index)].mla;
+  const MlaConfig& mla = config_.mla;
+  const double scale = config_.softmax_scale();
+  if (!cache && !row && form == MlaForm::kAuto && dtype() == at::kFloat)
+    return mla_training(mla, w, normed_BSD, angles, scale);
+  const MlaQuery query = project_query(mla, w, normed_BSD, angles);
+  LatentRow fresh = project_latent(mla, w, normed_BSD, angles);
+  LatentCache::Rows keys{fresh.latent_BSC, fresh.rope_key_BSR};
+  if (cache) keys = cache->append(index, fresh.latent_BSC, fresh.rope_key_BSR);
+  if (row) *row = std::move(fresh);
+  if (form == MlaForm::kAuto)
+    form = !cache || expanded_is_cheaper(mla, normed_BSD.size(1)) ? MlaForm::kExpanded : MlaForm::kAbsorbed;
+  const auto attend = form == MlaForm::kExpanded ? mla_expanded : mla_absorbed;
+  return attend(mla, w, query, keys.latent_BLC, keys.rope_key_BLR, scale).flatten(-2);
+}
+
 Tensor Transformer::layer(int64_t index, Tensor x_BSD, const RopeAngles& angles, LatentCache* cache,
                           Trace* trace, MlaForm form) const {
   const LayerWeights& w = weights_.layers[static_cast<size_t>(index)];
-  const MlaConfig& mla = config_.mla;
-  const int64_t S = x_BSD.size(1);
   LayerTrace record{.layer = index};
-
+  LatentRow* row = trace && trace->keep_rows ? &record.row : nullptr;
   const Tensor normed_BSD = rms_norm(x_BSD, w.attention_norm, config_.norm_eps);
-  const MlaQuery query = project_query(mla, w.mla, normed_BSD, angles);
-  record.row = project_latent(mla, w.mla, normed_BSD, angles);
-  LatentCache::Rows keys{record.row.latent_BSC, record.row.rope_key_BSR};
-  if (cache) keys = cache->append(index, record.row.latent_BSC, record.row.rope_key_BSR);
-  if (form == MlaForm::kAuto)
-    form = !cache || expanded_is_cheaper(mla, S) ? MlaForm::kExpanded : MlaForm::kAbsorbed;
-  const auto attend = form == MlaForm::kExpanded ? mla_expanded : mla_absorbed;
-  const Tensor heads_BSHV =
-      attend(mla, w.mla, query, keys.latent_BLC, keys.rope_key_BLR, config_.softmax_scale());
-  x_BSD = x_BSD + heads_BSHV.flatten(-2).matmul(w.mla.out.t());
+  x_BSD = x_BSD + attention(index, normed_BSD, angles, cache, row, form).matmul(w.mla.out.t());
 
   const Tensor ffn_in_BSD = rms_norm(x_BSD, w.ffn_norm, config_.norm_eps);
   record.is_moe = config_.is_moe(index);

@@ -23,6 +23,7 @@ struct LayerTrace {
   Routing routing;
 };
 struct Trace {
+  bool keep_rows = true;  // of the cache; off, the fp32 pass without a cache takes the fused attention
   Tensor embedded_BSD;
   std::vector<LayerTrace> layers;
 };
@@ -53,6 +54,9 @@ class Transformer {
 
  private:
   Tensor embed(const Tensor& ids_BS) const;
+  // Attention of one layer before the output projection, [B, S, H*V].
+  Tensor attention(int64_t index, const Tensor& normed_BSD, const RopeAngles& angles, LatentCache* cache,
+                   LatentRow* row, MlaForm form) const;
   Tensor layer(int64_t index, Tensor x_BSD, const RopeAngles& angles, LatentCache* cache, Trace* trace,
                MlaForm form) const;
 

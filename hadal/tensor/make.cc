@@ -70,6 +70,10 @@ std::vector<int64_t> to_ints(const Tensor& x) {
   return flattened<int64_t>(x, at::kLong);
 }
 
+void parallel_for(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t)>& body) {
+  at::parallel_for(0, n, grain, body);
+}
+
 void set_num_threads(int threads) {
   at::set_num_threads(threads);
 }

@@ -2,6 +2,7 @@
 // cost seconds a file. CPU tensors.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -24,6 +25,9 @@ Tensor from_ints(std::span<const int64_t> values);
 Tensor from_floats(std::span<const float> values);
 std::vector<float> to_floats(const Tensor& x);  // flattened, any dtype
 std::vector<int64_t> to_ints(const Tensor& x);  // flattened
+
+// Runs body(begin, end) over [0, n) in pieces of at least `grain`, on LibTorch's threads.
+void parallel_for(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t)>& body);
 
 // Threads LibTorch uses inside an operation. Call once at start.
 void set_num_threads(int threads);

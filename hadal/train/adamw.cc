@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "hadal/config/weight_specs.h"
+#include "hadal/kernels/train.h"
 #include "hadal/tensor/make.h"
 
 namespace hadal {
@@ -31,18 +32,18 @@ double AdamW::step(double learning_rate) {
   for (Slot& slot : slots_) {
     Tensor& grad = slot.weight.mutable_grad();
     if (std::isfinite(norm)) {
-      slot.m.mul_(config_.beta1);
-      slot.v.mul_(config_.beta2);
-      if (grad.defined()) {
-        grad.mul_(scale);
-        slot.m.add_(grad, 1 - config_.beta1);
-        slot.v.addcmul_(grad, grad, 1 - config_.beta2);
-      }
-      if (slot.decays) slot.weight.mul_(1 - learning_rate * config_.weight_decay);
-      const Tensor denominator = (slot.v / correct2).sqrt_().add_(config_.eps);
-      slot.weight.addcdiv_(slot.m, denominator, -learning_rate / correct1);
+      const Tensor g = grad.defined() ? grad.contiguous() : zeros(slot.weight.sizes());
+      const auto at = [](const Tensor& x, int64_t i) { return static_cast<float*>(x.data_ptr()) + i; };
+      parallel_for(slot.weight.numel(), 16384, [&](int64_t b, int64_t e) {
+        train_kernels().adamw(at(slot.weight, b), at(slot.m, b), at(slot.v, b), at(g, b),
+                              static_cast<float>(scale), static_cast<float>(config_.beta1),
+                              static_cast<float>(config_.beta2), static_cast<float>(learning_rate),
+                              static_cast<float>(correct1), static_cast<float>(correct2),
+                              static_cast<float>(config_.eps),
+                              slot.decays ? static_cast<float>(config_.weight_decay) : 0.0f, e - b);
+      });
     }
-    if (grad.defined()) grad.zero_();
+    grad.reset();  // the next backward hands its own tensor over: nothing to zero, nothing to add
   }
   return norm;
 }

@@ -1,6 +1,6 @@
 #include "hadal/train/loss.h"
 
-#include "hadal/ops/cross_entropy.h"
+#include "hadal/ops/fused.h"
 #include "hadal/tensor/make.h"
 #include "hadal/tensor/shape.h"
 
@@ -23,10 +23,11 @@ BatchLoss batch_loss(const Transformer& model, const Tensor& window_BX, const Lo
   const int64_t B = window_BX.size(0), J = c.mtp_depth, T = window_BX.size(1) - 1 - J;
   const auto loss_at = [&](const Tensor& hidden_BTD, int64_t shift) {
     const Tensor target_T = window_BX.narrow(1, shift, T).flatten();
-    return cross_entropy(model.logits(hidden_BTD.flatten(0, 1)), target_T).mean();
+    return fused_head_loss(hidden_BTD.flatten(0, 1), model.weights().head_WD, target_T,
+                           static_cast<double>(B * T));
   };
   BatchLoss loss;
-  Trace trace;
+  Trace trace{.keep_rows = false};
   Tensor hidden_BTD = model.forward(window_BX.narrow(1, 0, T), nullptr, &trace);
   loss.main = loss_at(hidden_BTD, 1);
   loss.total = loss.main;

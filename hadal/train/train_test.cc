@@ -94,7 +94,7 @@ TEST(AdamW, NonFiniteGradientChangesNothingAndIsReported) {
   EXPECT_FALSE(std::isfinite(optimizer.step(1e-3)));
   EXPECT_TRUE(model.weights().head_WD.equal(before));
   EXPECT_EQ(optimizer.num_steps(), 0);
-  EXPECT_EQ(model.weights().head_WD.grad().abs().sum().item<double>(), 0.0);
+  EXPECT_FALSE(model.weights().head_WD.grad().defined());
 }
 
 TEST(AdamW, NormsDoNotDecayAndUnusedMatricesDo) {

@@ -1,0 +1,40 @@
+// The differentiable operations of training in fp32, each one function of autograd over our kernels, where
+// LibTorch would make many passes over memory. Slow references of the same names stand beside them: rms_norm,
+// rope and mla_expanded, mlp and experts, cross_entropy. CPU tensors, fp32 unless said.
+#pragma once
+#include <cstdint>
+
+#include "hadal/tensor/fwd.h"
+
+namespace hadal {
+
+struct RopeAngles;
+
+// rms_norm().
+Tensor fused_rms_norm(const Tensor& x, const Tensor& gain_D, double eps);
+
+// silu(gate) * up.
+Tensor fused_swiglu(const Tensor& gate, const Tensor& up);
+
+// Causal attention of whole sequences, expanded form, RoPE included. Scores exist for one block of queries at
+// a time and are recomputed in the backward pass: memory grows linearly with S, never S x S. query [B, S,
+// H*(N+R)] and rope_key [B, S, R] not yet rotated, kv [B, S, H*(N+V)] -> [B, S, H*V].
+struct AttentionSizes {
+  int64_t H, N, R, V;
+  double scale;  // of the scores
+};
+Tensor fused_attention(const AttentionSizes& sizes, const Tensor& query, const Tensor& kv,
+                       const Tensor& rope_key, const RopeAngles& angles);
+
+// experts(): tokens sorted by expert, one GEMM per expert and matrix, hidden states recomputed from gate and
+// up. expert_TA int64 ascending in a row, weight_TA. -> [T, D]
+Tensor fused_experts(const Tensor& x_TD, const Tensor& expert_TA, const Tensor& weight_TA,
+                     const Tensor& gate_EMD, const Tensor& up_EMD, const Tensor& down_EDM);
+
+// Sum of cross_entropy(hidden head^T, target) over the rows, divided by `divisor`; a scalar. Logits exist for
+// some rows at a time and never as T x W; the gradients are made on the way.
+// hidden_TD, head_WD, target_T int64 (negative: no loss).
+Tensor fused_head_loss(const Tensor& hidden_TD, const Tensor& head_WD, const Tensor& target_T,
+                       double divisor);
+
+}  // namespace hadal

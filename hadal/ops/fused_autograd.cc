@@ -1,0 +1,448 @@
+#include <ATen/ops/baddbmm.h>
+#include <ATen/ops/bmm.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "hadal/kernels/train.h"
+#include "hadal/ops/fused.h"
+#include "hadal/ops/rope.h"
+#include "hadal/tensor/make.h"
+#include "hadal/tensor/shape.h"
+
+namespace hadal {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using Tensors = torch::autograd::variable_list;
+
+float* floats(const Tensor& x) {
+  return static_cast<float*>(x.data_ptr());
+}
+const int64_t* longs(const Tensor& x) {
+  return static_cast<const int64_t*>(x.data_ptr());
+}
+
+// Rows a thread takes at least: enough work that starting it does not show.
+int64_t grain(int64_t row_values) {
+  return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, row_values));
+}
+
+class RmsNorm : public Function<RmsNorm> {
+ public:
+  static Tensor forward(AutogradContext* ctx, const Tensor& x_in, const Tensor& gain_D, double eps) {
+    const Tensor x = x_in.contiguous();
+    const int64_t D = x.size(-1), rows = x.numel() / D;
+    const Tensor y = at::empty_like(x), rstd = at::empty({rows}, x.options());
+    const TrainKernels& k = train_kernels();
+    parallel_for(rows, grain(D), [&](int64_t begin, int64_t end) {
+      k.rms_norm(floats(x) + begin * D, floats(gain_D), floats(y) + begin * D, floats(rstd) + begin,
+                 end - begin, D, static_cast<float>(eps));
+    });
+    ctx->save_for_backward({x, gain_D, rstd});
+    return y;
+  }
+
+  static Tensors backward(AutogradContext* ctx, const Tensors& grads) {
+    const Tensors saved = ctx->get_saved_variables();
+    const Tensor &x = saved[0], &gain_D = saved[1], &rstd = saved[2];
+    const Tensor dy = grads[0].contiguous(), dx = at::empty_like(x);
+    const int64_t D = x.size(-1), rows = x.numel() / D;
+    // Blocks of rows, not threads, own the partial sums: the order of addition never depends on threads.
+    constexpr int64_t kBlock = 128;
+    const int64_t blocks = (rows + kBlock - 1) / kBlock;
+    const Tensor partial = at::zeros({blocks, D}, x.options());
+    const TrainKernels& k = train_kernels();
+    parallel_for(blocks, std::max<int64_t>(1, grain(D) / kBlock), [&](int64_t begin, int64_t end) {
+      for (int64_t b = begin; b < end; ++b) {
+        const int64_t first = b * kBlock, n = std::min(kBlock, rows - first);
+        k.rms_norm_backward(floats(dy) + first * D, floats(x) + first * D, floats(gain_D),
+                            floats(rstd) + first, floats(dx) + first * D, floats(partial) + b * D, n, D);
+      }
+    });
+    return {dx, partial.sum(0), Tensor()};
+  }
+};
+
+class Swiglu : public Function<Swiglu> {
+ public:
+  static Tensor forward(AutogradContext* ctx, const Tensor& gate_in, const Tensor& up_in) {
+    const Tensor gate = gate_in.contiguous(), up = up_in.contiguous(), y = at::empty_like(gate);
+    const TrainKernels& k = train_kernels();
+    parallel_for(gate.numel(), 16384, [&](int64_t begin, int64_t end) {
+      k.swiglu(floats(gate) + begin, floats(up) + begin, floats(y) + begin, end - begin);
+    });
+    ctx->save_for_backward({gate, up});
+    return y;
+  }
+
+  static Tensors backward(AutogradContext* ctx, const Tensors& grads) {
+    const Tensors saved = ctx->get_saved_variables();
+    const Tensor &gate = saved[0], &up = saved[1];
+    const Tensor dy = grads[0].contiguous(), dgate = at::empty_like(gate), dup = at::empty_like(up);
+    const TrainKernels& k = train_kernels();
+    parallel_for(gate.numel(), 16384, [&](int64_t b, int64_t e) {
+      k.swiglu_backward(floats(dy) + b, floats(gate) + b, floats(up) + b, floats(dgate) + b, floats(dup) + b,
+                        e - b);
+    });
+    return {dgate, dup};
+  }
+};
+
+// One packed copy per head of what attention multiplies: query and key [B*H, S, K] rotated, value [B*H, S,
+// V].
+struct PackedHeads {
+  Tensor query, key, value;
+};
+
+struct AttentionShape {
+  int64_t B, S, H, N, R, V;
+  int64_t K() const { return N + R; }
+};
+
+PackedHeads pack_heads(const AttentionShape& s, const Tensor& query, const Tensor& kv, const Tensor& rope_key,
+                       const float* cos, const float* sin) {
+  const auto options = query.options();
+  PackedHeads p{at::empty({s.B * s.H, s.S, s.K()}, options), at::empty({s.B * s.H, s.S, s.K()}, options),
+                at::empty({s.B * s.H, s.S, s.V}, options)};
+  const TrainKernels& k = train_kernels();
+  parallel_for(s.B * s.H, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t bh = begin; bh < end; ++bh) {
+      const int64_t b = bh / s.H, h = bh % s.H, q_row = s.H * s.K(), kv_row = s.H * (s.N + s.V);
+      const float* q_from = floats(query) + b * s.S * q_row + h * s.K();
+      const float* kv_from = floats(kv) + b * s.S * kv_row + h * (s.N + s.V);
+      float* q_to = floats(p.query) + bh * s.S * s.K();
+      float* k_to = floats(p.key) + bh * s.S * s.K();
+      float* v_to = floats(p.value) + bh * s.S * s.V;
+      for (int64_t t = 0; t < s.S; ++t) {
+        std::copy_n(q_from + t * q_row, s.N, q_to + t * s.K());
+        std::copy_n(kv_from + t * kv_row, s.N, k_to + t * s.K());
+        std::copy_n(kv_from + t * kv_row + s.N, s.V, v_to + t * s.V);
+      }
+      k.rope(q_from + s.N, q_row, 0, q_to + s.N, s.K(), 0, cos, sin, 1, s.S, 1, s.R);
+      k.rope(floats(rope_key) + b * s.S * s.R, s.R, 0, k_to + s.N, s.K(), 0, cos, sin, 1, s.S, 1, s.R);
+    }
+  });
+  return p;
+}
+
+constexpr int64_t kQueryBlock = 128;
+
+class Attention : public Function<Attention> {
+ public:
+  static Tensor forward(AutogradContext* ctx, const Tensor& query_in, const Tensor& kv_in,
+                        const Tensor& rope_key_in, const Tensor& cos_in, const Tensor& sin_in, int64_t H,
+                        int64_t N, int64_t R, int64_t V, double scale) {
+    const Tensor query = query_in.contiguous(), kv = kv_in.contiguous(), rope_key = rope_key_in.contiguous();
+    const Tensor cos = cos_in.contiguous(), sin = sin_in.contiguous();
+    const AttentionShape s{query.size(0), query.size(1), H, N, R, V};
+    const PackedHeads p = pack_heads(s, query, kv, rope_key, floats(cos), floats(sin));
+    const Tensor heads = at::empty({s.B * H, s.S, V}, query.options()),
+                 lse = at::empty({s.B * H, s.S}, query.options());
+    const TrainKernels& k = train_kernels();
+    for (int64_t first = 0; first < s.S; first += kQueryBlock) {
+      const int64_t n = std::min(kQueryBlock, s.S - first), L = first + n;
+      const Tensor score = at::bmm(p.query.narrow(1, first, n), p.key.narrow(1, 0, L).transpose(1, 2));
+      parallel_for(s.B * H, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t bh = begin; bh < end; ++bh)
+          k.causal_softmax(floats(score) + bh * n * L, floats(lse) + bh * s.S + first,
+                           static_cast<float>(scale), n, L, first + 1);
+      });
+      heads.narrow(1, first, n).copy_(at::bmm(score, p.value.narrow(1, 0, L)));
+    }
+    ctx->save_for_backward({p.query, p.key, p.value, heads, lse, cos, sin});
+    ctx->saved_data["sizes"] = std::vector<int64_t>{s.B, s.S, H, N, R, V};
+    ctx->saved_data["scale"] = scale;
+    return heads.view({s.B, H, s.S, V}).transpose(1, 2).reshape({s.B, s.S, H * V});
+  }
+
+  static Tensors backward(AutogradContext* ctx, const Tensors& grads) {
+    const Tensors saved = ctx->get_saved_variables();
+    const PackedHeads p{saved[0], saved[1], saved[2]};
+    const Tensor &heads = saved[3], &lse = saved[4];
+    const auto sizes = ctx->saved_data["sizes"].toIntVector();
+    const AttentionShape s{sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]};
+    const auto scale = static_cast<float>(ctx->saved_data["scale"].toDouble());
+    const int64_t BH = s.B * s.H;
+    const Tensor dheads =
+        grads[0].view({s.B, s.S, s.H, s.V}).transpose(1, 2).reshape({BH, s.S, s.V}).contiguous();
+    const Tensor delta = at::empty({BH, s.S}, dheads.options());
+    const TrainKernels& k = train_kernels();
+    parallel_for(BH * s.S, grain(s.V), [&](int64_t b, int64_t e) {
+      k.row_dot(floats(dheads) + b * s.V, s.V, floats(heads) + b * s.V, s.V, floats(delta) + b, e - b, s.V);
+    });
+    PackedHeads d{at::empty_like(p.query), at::zeros_like(p.key), at::zeros_like(p.value)};
+    for (int64_t first = 0; first < s.S; first += kQueryBlock) {
+      const int64_t n = std::min(kQueryBlock, s.S - first), L = first + n;
+      const Tensor query = p.query.narrow(1, first, n), key = p.key.narrow(1, 0, L),
+                   value = p.value.narrow(1, 0, L);
+      const Tensor dout = dheads.narrow(1, first, n);
+      const Tensor prob = at::bmm(query, key.transpose(1, 2));
+      const Tensor dscore = at::bmm(dout, value.transpose(1, 2));
+      parallel_for(BH, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t bh = begin; bh < end; ++bh) {
+          float* prob_bh = floats(prob) + bh * n * L;
+          k.causal_exp(prob_bh, floats(lse) + bh * s.S + first, scale, n, L, first + 1);
+        }
+      });
+      d.value.narrow(1, 0, L).baddbmm_(prob.transpose(1, 2), dout);
+      parallel_for(BH, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t bh = begin; bh < end; ++bh)
+          k.softmax_backward(floats(prob) + bh * n * L, floats(dscore) + bh * n * L,
+                             floats(delta) + bh * s.S + first, scale, n, L);
+      });
+      d.query.narrow(1, first, n).copy_(at::bmm(dscore, key));
+      d.key.narrow(1, 0, L).baddbmm_(dscore.transpose(1, 2), query);
+    }
+    return unpack(s, d, floats(saved[5]), floats(saved[6]));
+  }
+
+ private:
+  // From gradients per head back to the layout of the inputs; rotations are undone, the shared key's summed.
+  static Tensors unpack(const AttentionShape& s, const PackedHeads& d, const float* cos, const float* sin) {
+    const auto options = d.query.options();
+    const Tensor dquery = at::empty({s.B, s.S, s.H * s.K()}, options),
+                 dkv = at::empty({s.B, s.S, s.H * (s.N + s.V)}, options);
+    const Tensor dkey_heads = at::empty({s.B, s.H, s.S, s.R}, options);
+    const TrainKernels& k = train_kernels();
+    parallel_for(s.B * s.H, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t bh = begin; bh < end; ++bh) {
+        const int64_t b = bh / s.H, h = bh % s.H, q_row = s.H * s.K(), kv_row = s.H * (s.N + s.V);
+        const float* q_from = floats(d.query) + bh * s.S * s.K();
+        const float* k_from = floats(d.key) + bh * s.S * s.K();
+        const float* v_from = floats(d.value) + bh * s.S * s.V;
+        float* q_to = floats(dquery) + b * s.S * q_row + h * s.K();
+        float* kv_to = floats(dkv) + b * s.S * kv_row + h * (s.N + s.V);
+        for (int64_t t = 0; t < s.S; ++t) {
+          std::copy_n(q_from + t * s.K(), s.N, q_to + t * q_row);
+          std::copy_n(k_from + t * s.K(), s.N, kv_to + t * kv_row);
+          std::copy_n(v_from + t * s.V, s.V, kv_to + t * kv_row + s.N);
+        }
+        k.rope(q_from + s.N, s.K(), 0, q_to + s.N, q_row, 0, cos, sin, -1, s.S, 1, s.R);
+        k.rope(k_from + s.N, s.K(), 0, floats(dkey_heads) + bh * s.S * s.R, s.R, 0, cos, sin, -1, s.S, 1,
+               s.R);
+      }
+    });
+    const Tensor none;
+    return {dquery, dkv, dkey_heads.sum(1), none, none, none, none, none, none, none};
+  }
+};
+
+// Where each token's copies stand once they are sorted by expert.
+struct ExpertOrder {
+  Tensor token_U;                // token of each sorted row
+  Tensor place_U;                // sorted row of copy t*A + a
+  std::vector<int64_t> begin_E;  // first row of each expert, and the end
+};
+
+ExpertOrder sort_by_expert(const Tensor& expert_TA, int64_t E) {
+  const int64_t U = expert_TA.numel(), A = expert_TA.size(1);
+  const Tensor flat = expert_TA.contiguous();
+  ExpertOrder order{at::empty({U}, flat.options()), at::empty({U}, flat.options()),
+                    std::vector<int64_t>(static_cast<size_t>(E + 1), 0)};
+  const int64_t* expert = longs(flat);
+  for (int64_t u = 0; u < U; ++u) ++order.begin_E[static_cast<size_t>(expert[u] + 1)];
+  for (size_t e = 1; e < order.begin_E.size(); ++e) order.begin_E[e] += order.begin_E[e - 1];
+  std::vector<int64_t> next(order.begin_E.begin(), order.begin_E.end() - 1);
+  auto* token = static_cast<int64_t*>(order.token_U.data_ptr());
+  auto* place = static_cast<int64_t*>(order.place_U.data_ptr());
+  for (int64_t u = 0; u < U; ++u) {
+    const int64_t row = next[static_cast<size_t>(expert[u])]++;
+    place[u] = row;
+    token[row] = u / A;
+  }
+  return order;
+}
+
+Tensor gather_rows(const Tensor& x_TD, const Tensor& token_U) {
+  const int64_t U = token_U.numel(), D = x_TD.size(1);
+  const Tensor out = at::empty({U, D}, x_TD.options());
+  const int64_t* token = longs(token_U);
+  parallel_for(U, grain(D), [&](int64_t begin, int64_t end) {
+    for (int64_t u = begin; u < end; ++u) std::copy_n(floats(x_TD) + token[u] * D, D, floats(out) + u * D);
+  });
+  return out;
+}
+
+// out rows [begin, end) = x rows * w^T
+void multiply(const Tensor& x, const Tensor& w, const Tensor& out, int64_t begin, int64_t n) {
+  Tensor slice = out.narrow(0, begin, n);
+  at::mm_out(slice, x.narrow(0, begin, n), w);
+}
+
+class Experts : public Function<Experts> {
+ public:
+  static Tensor forward(AutogradContext* ctx, const Tensor& x_in, const Tensor& expert_TA,
+                        const Tensor& weight_in, const Tensor& gate_EMD, const Tensor& up_EMD,
+                        const Tensor& down_EDM) {
+    const Tensor x_TD = x_in.contiguous(), weight_TA = weight_in.contiguous();
+    const int64_t T = x_TD.size(0), D = x_TD.size(1), A = expert_TA.size(1), E = gate_EMD.size(0),
+                  M = gate_EMD.size(1);
+    ExpertOrder order = sort_by_expert(expert_TA, E);
+    const int64_t U = T * A;
+    const Tensor copy_UD = gather_rows(x_TD, order.token_U);
+    const Tensor gate_UM = at::empty({U, M}, x_TD.options()), up_UM = at::empty({U, M}, x_TD.options());
+    const Tensor hidden_UM = at::empty({U, M}, x_TD.options()), out_UD = at::empty({U, D}, x_TD.options());
+    const TrainKernels& k = train_kernels();
+    for (int64_t e = 0; e < E; ++e) {
+      const int64_t begin = order.begin_E[static_cast<size_t>(e)],
+                    n = order.begin_E[static_cast<size_t>(e + 1)] - begin;
+      if (n == 0) continue;
+      multiply(copy_UD, gate_EMD.select(0, e).t(), gate_UM, begin, n);
+      multiply(copy_UD, up_EMD.select(0, e).t(), up_UM, begin, n);
+    }
+    parallel_for(U * M, 16384, [&](int64_t b, int64_t e) {
+      k.swiglu(floats(gate_UM) + b, floats(up_UM) + b, floats(hidden_UM) + b, e - b);
+    });
+    for (int64_t e = 0; e < E; ++e) {
+      const int64_t begin = order.begin_E[static_cast<size_t>(e)],
+                    n = order.begin_E[static_cast<size_t>(e + 1)] - begin;
+      if (n > 0) multiply(hidden_UM, down_EDM.select(0, e).t(), out_UD, begin, n);
+    }
+    const Tensor y_TD = at::empty({T, D}, x_TD.options());
+    parallel_for(T, grain(A * D), [&](int64_t b, int64_t e) {
+      k.combine(floats(out_UD), longs(order.place_U) + b * A, floats(weight_TA) + b * A, floats(y_TD) + b * D,
+                e - b, A, D);
+    });
+    ctx->save_for_backward(
+        {x_TD, weight_TA, gate_EMD, up_EMD, down_EDM, gate_UM, up_UM, order.token_U, order.place_U});
+    ctx->saved_data["begin"] = order.begin_E;
+    return y_TD;
+  }
+
+  static Tensors backward(AutogradContext* ctx, const Tensors& grads) {
+    const Tensors saved = ctx->get_saved_variables();
+    const Tensor &x_TD = saved[0], &weight_TA = saved[1], &gate_EMD = saved[2], &up_EMD = saved[3],
+                 &down_EDM = saved[4];
+    const Tensor &gate_UM = saved[5], &up_UM = saved[6], &token_U = saved[7], &place_U = saved[8];
+    const std::vector<int64_t> begin_E = ctx->saved_data["begin"].toIntVector();
+    const int64_t T = x_TD.size(0), D = x_TD.size(1), A = weight_TA.size(1), E = gate_EMD.size(0),
+                  M = gate_EMD.size(1);
+    const int64_t U = T * A;
+    const Tensor copy_UD = gather_rows(x_TD, token_U), dout_UD = gather_rows(grads[0].contiguous(), token_U);
+    const Tensor hidden_UM = at::empty_like(gate_UM), dhidden_UM = at::empty_like(gate_UM);
+    const Tensor dgate_UM = at::empty_like(gate_UM), dup_UM = at::empty_like(gate_UM),
+                 dcopy_UD = at::empty_like(copy_UD);
+    Tensor dgate_EMD = at::empty_like(gate_EMD), dup_EMD = at::empty_like(up_EMD),
+           ddown_EDM = at::empty_like(down_EDM);
+    const Tensor dweight_TA = at::empty_like(weight_TA);
+    const TrainKernels& k = train_kernels();
+    // Unweighted first: the gate weight's gradient is the product of this with the hidden row.
+    for_each_expert(begin_E, [&](int64_t e, int64_t begin, int64_t n) {
+      multiply(dout_UD, down_EDM.select(0, e), dhidden_UM, begin, n);
+    });
+    const float* weight = floats(weight_TA);
+    const int64_t* place = longs(place_U);
+    parallel_for(T, grain(A * M), [&](int64_t first, int64_t last) {
+      for (int64_t c = first * A; c < last * A; ++c) {
+        const int64_t at = place[c] * M;
+        float *h = floats(hidden_UM) + at, *dh = floats(dhidden_UM) + at;
+        k.swiglu(floats(gate_UM) + at, floats(up_UM) + at, h, M);
+        k.row_dot(dh, M, h, M, floats(dweight_TA) + c, 1, M);
+        for (int64_t m = 0; m < M; ++m) h[m] *= weight[c], dh[m] *= weight[c];
+        k.swiglu_backward(dh, floats(gate_UM) + at, floats(up_UM) + at, floats(dgate_UM) + at,
+                          floats(dup_UM) + at, M);
+      }
+    });
+    for (int64_t e = 0; e < E; ++e) {
+      const int64_t begin = begin_E[static_cast<size_t>(e)], n = begin_E[static_cast<size_t>(e + 1)] - begin;
+      Tensor dgate = dgate_EMD.select(0, e), dup = dup_EMD.select(0, e), ddown = ddown_EDM.select(0, e);
+      if (n == 0) {
+        dgate.zero_(), dup.zero_(), ddown.zero_();
+        continue;
+      }
+      const Tensor x = copy_UD.narrow(0, begin, n);
+      at::mm_out(ddown, dout_UD.narrow(0, begin, n).t(), hidden_UM.narrow(0, begin, n));
+      at::mm_out(dgate, dgate_UM.narrow(0, begin, n).t(), x);
+      at::mm_out(dup, dup_UM.narrow(0, begin, n).t(), x);
+      multiply(dgate_UM, gate_EMD.select(0, e), dcopy_UD, begin, n);
+      dcopy_UD.narrow(0, begin, n).addmm_(dup_UM.narrow(0, begin, n), up_EMD.select(0, e));
+    }
+    const Tensor dx_TD = at::empty_like(x_TD);
+    parallel_for(T, grain(A * D), [&](int64_t b, int64_t e) {
+      k.sum_rows(floats(dcopy_UD), place + b * A, floats(dx_TD) + b * D, e - b, A, D);
+    });
+    (void)U;
+    return {dx_TD, Tensor(), dweight_TA, dgate_EMD, dup_EMD, ddown_EDM};
+  }
+
+ private:
+  template <class Body>
+  static void for_each_expert(const std::vector<int64_t>& begin_E, const Body& body) {
+    for (size_t e = 0; e + 1 < begin_E.size(); ++e)
+      if (begin_E[e + 1] > begin_E[e]) body(static_cast<int64_t>(e), begin_E[e], begin_E[e + 1] - begin_E[e]);
+  }
+};
+
+class HeadLoss : public Function<HeadLoss> {
+ public:
+  static Tensor forward(AutogradContext* ctx, const Tensor& hidden_in, const Tensor& head_WD,
+                        const Tensor& target_in, double divisor, bool with_gradients) {
+    const Tensor hidden_TD = hidden_in.contiguous(), target_T = target_in.contiguous();
+    const int64_t T = hidden_TD.size(0), W = head_WD.size(0);
+    constexpr int64_t kLogits = 4 << 20;  // values alive at once, 16 MB
+    const int64_t chunk = std::clamp<int64_t>(kLogits / W, 16, std::max<int64_t>(T, 16));
+    const Tensor loss_T = at::empty({T}, hidden_TD.options());
+    Tensor dhidden_TD, dhead_WD;
+    if (with_gradients) dhidden_TD = at::empty_like(hidden_TD), dhead_WD = at::zeros_like(head_WD);
+    Tensor buffer = at::empty({std::min(chunk, T), W}, hidden_TD.options());
+    const TrainKernels& k = train_kernels();
+    for (int64_t first = 0; first < T; first += chunk) {
+      const int64_t n = std::min(chunk, T - first);
+      const Tensor hidden = hidden_TD.narrow(0, first, n);
+      Tensor logit_XW = buffer.narrow(0, 0, n);  // X: rows of the chunk
+      at::mm_out(logit_XW, hidden, head_WD.t());
+      parallel_for(n, grain(W), [&](int64_t b, int64_t e) {
+        k.cross_entropy(floats(logit_XW) + b * W, longs(target_T) + first + b, floats(loss_T) + first + b,
+                        static_cast<float>(1.0 / divisor), e - b, W);
+      });
+      if (!with_gradients) continue;
+      Tensor dhidden = dhidden_TD.narrow(0, first, n);
+      at::mm_out(dhidden, logit_XW, head_WD);
+      dhead_WD.addmm_(logit_XW.t(), hidden);
+    }
+    if (with_gradients) ctx->save_for_backward({dhidden_TD, dhead_WD});
+    return loss_T.sum(at::kDouble).div(divisor).to(at::kFloat);
+  }
+
+  static Tensors backward(AutogradContext* ctx, const Tensors& grads) {
+    const Tensors saved = ctx->get_saved_variables();
+    const double factor = grads[0].item<double>();
+    const Tensor none;
+    if (factor == 1.0) return {saved[0], saved[1], none, none, none};
+    return {saved[0] * factor, saved[1] * factor, none, none, none};
+  }
+};
+
+}  // namespace
+
+Tensor fused_rms_norm(const Tensor& x, const Tensor& gain_D, double eps) {
+  return RmsNorm::apply(x, gain_D, eps);
+}
+
+Tensor fused_swiglu(const Tensor& gate, const Tensor& up) {
+  return Swiglu::apply(gate, up);
+}
+
+Tensor fused_attention(const AttentionSizes& s, const Tensor& query, const Tensor& kv, const Tensor& rope_key,
+                       const RopeAngles& angles) {
+  return Attention::apply(query, kv, rope_key, angles.cos_SX, angles.sin_SX, s.H, s.N, s.R, s.V, s.scale);
+}
+
+Tensor fused_experts(const Tensor& x_TD, const Tensor& expert_TA, const Tensor& weight_TA,
+                     const Tensor& gate_EMD, const Tensor& up_EMD, const Tensor& down_EDM) {
+  return Experts::apply(x_TD, expert_TA, weight_TA, gate_EMD, up_EMD, down_EDM);
+}
+
+Tensor fused_head_loss(const Tensor& hidden_TD, const Tensor& head_WD, const Tensor& target_T,
+                       double divisor) {
+  const bool with_gradients =
+      c10::GradMode::is_enabled() && (hidden_TD.requires_grad() || head_WD.requires_grad());
+  return HeadLoss::apply(hidden_TD, head_WD, target_T, divisor, with_gradients);
+}
+
+}  // namespace hadal
