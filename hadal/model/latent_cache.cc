@@ -3,6 +3,7 @@
 #include "hadal/base/check.h"
 #include "hadal/base/text.h"
 #include "hadal/tensor/make.h"
+#include "hadal/tensor/shape.h"
 
 namespace hadal {
 
@@ -22,7 +23,11 @@ int64_t LatentCache::size_bytes() const {
 }
 
 LatentCache::Rows LatentCache::append(int64_t layer, const Tensor& latent_BSC, const Tensor& rope_key_BSR) {
-  const int64_t S = latent_BSC.size(1);
+  const auto& space = latent_.at(static_cast<size_t>(layer));
+  const int64_t B = space.size(0), S = latent_BSC.size(1), C = space.size(2);
+  const int64_t R = rope_key_[static_cast<size_t>(layer)].size(2);
+  HADAL_SHAPE(latent_BSC, B, S, C);
+  HADAL_SHAPE(rope_key_BSR, B, S, R);
   if (length_ + S > capacity_)
     throw Error(ErrorCode::kExhausted, cat("[model.cache] ", length_, " cached tokens and ", S,
                                            " new ones do not fit in a context of ", capacity_,

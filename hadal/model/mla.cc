@@ -56,6 +56,8 @@ Tensor raw_query(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_BSD)
 
 LatentRow project_latent(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_BSD,
                          const RopeAngles& angles) {
+  const int64_t B = x_BSD.size(0), S = x_BSD.size(1), D = w.kv_down.size(1);
+  HADAL_SHAPE(x_BSD, B, S, D);
   const Tensor raw = x_BSD.matmul(w.kv_down.t());  // [B, S, C+R]; only the latent part is normed
   return {rms_norm(raw.narrow(-1, 0, mla.kv_latent), w.kv_norm, kLatentNormEps),
           rope(raw.narrow(-1, mla.kv_latent, mla.rope_dim), angles)};
@@ -63,6 +65,8 @@ LatentRow project_latent(const MlaConfig& mla, const MlaWeights& w, const Tensor
 
 MlaQuery project_query(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_BSD,
                        const RopeAngles& angles) {
+  const int64_t B = x_BSD.size(0), S = x_BSD.size(1), D = w.kv_down.size(1);
+  HADAL_SHAPE(x_BSD, B, S, D);
   const Tensor q_BSHK = raw_query(mla, w, x_BSD).unflatten(-1, {mla.num_heads, mla.key_dim()});
   return {q_BSHK.narrow(-1, 0, mla.nope_dim), rope(q_BSHK.narrow(-1, mla.nope_dim, mla.rope_dim), angles)};
 }
@@ -91,6 +95,8 @@ Tensor mla_absorbed(const MlaConfig& mla, const MlaWeights& w, const MlaQuery& q
 
 Tensor mla_training(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_BSD, const RopeAngles& angles,
                     double scale) {
+  const int64_t B = x_BSD.size(0), S = x_BSD.size(1), D = w.kv_down.size(1);
+  HADAL_SHAPE(x_BSD, B, S, D);
   const Tensor raw = x_BSD.matmul(w.kv_down.t());
   const Tensor latent_BSC = rms_norm(raw.narrow(-1, 0, mla.kv_latent), w.kv_norm, kLatentNormEps);
   return fused_attention({mla.num_heads, mla.nope_dim, mla.rope_dim, mla.value_dim, scale},

@@ -29,6 +29,7 @@ Transformer::Transformer(ModelConfig config, ModelWeights weights)
 
 Tensor Transformer::embed(const Tensor& ids_BS) const {
   const int64_t B = ids_BS.size(0), S = ids_BS.size(1), D = config_.width;
+  HADAL_SHAPE(ids_BS, B, S);
   const Tensor bad = ids_BS.lt(0).logical_or(ids_BS.ge(config_.vocab_size));
   if (bad.any().item<bool>()) {
     throw Error(ErrorCode::kInvalidArgument,
@@ -43,6 +44,8 @@ Tensor Transformer::attention(int64_t index, const Tensor& normed_BSD, const Rop
                               LatentCache* cache, LatentRow* row, MlaForm form) const {
   const MlaWeights& w = weights_.layers[static_cast<size_t>(index)].mla;
   const MlaConfig& mla = config_.mla;
+  const int64_t B = normed_BSD.size(0), S = normed_BSD.size(1), D = config_.width;
+  HADAL_SHAPE(normed_BSD, B, S, D);
   const double scale = config_.softmax_scale();
   if (!cache && !row && form == MlaForm::kAuto && dtype() == at::kFloat)
     return mla_training(mla, w, normed_BSD, angles, scale);
@@ -52,7 +55,7 @@ Tensor Transformer::attention(int64_t index, const Tensor& normed_BSD, const Rop
   if (cache) keys = cache->append(index, fresh.latent_BSC, fresh.rope_key_BSR);
   if (row) *row = std::move(fresh);
   if (form == MlaForm::kAuto)
-    form = !cache || expanded_is_cheaper(mla, normed_BSD.size(1)) ? MlaForm::kExpanded : MlaForm::kAbsorbed;
+    form = !cache || expanded_is_cheaper(mla, S) ? MlaForm::kExpanded : MlaForm::kAbsorbed;
   const auto attend = form == MlaForm::kExpanded ? mla_expanded : mla_absorbed;
   return attend(mla, w, query, keys.latent_BLC, keys.rope_key_BLR, scale).flatten(-2);
 }
@@ -83,7 +86,8 @@ Tensor Transformer::layer(int64_t index, Tensor x_BSD, const RopeAngles& angles,
 }
 
 Tensor Transformer::forward(const Tensor& ids_BS, LatentCache* cache, Trace* trace, MlaForm form) const {
-  const int64_t S = ids_BS.size(1), past = cache ? cache->length() : 0;
+  const int64_t B = ids_BS.size(0), S = ids_BS.size(1), past = cache ? cache->length() : 0;
+  HADAL_SHAPE(ids_BS, B, S);
   if (past + S > config_.max_positions)
     throw Error(ErrorCode::kInvalidArgument,
                 cat("[model.forward] ", past + S, " tokens, the model's context is ", config_.max_positions,
@@ -99,7 +103,9 @@ Tensor Transformer::forward(const Tensor& ids_BS, LatentCache* cache, Trace* tra
 Tensor Transformer::mtp(int64_t depth, const Tensor& hidden_BSD, const Tensor& next_ids_BS,
                         Trace* trace) const {
   HADAL_CHECK(depth < config_.mtp_depth) << depth;
-  const int64_t index = config_.num_layers + depth, S = hidden_BSD.size(1);
+  const int64_t index = config_.num_layers + depth;
+  const int64_t B = next_ids_BS.size(0), S = next_ids_BS.size(1), D = config_.width;
+  HADAL_SHAPE(hidden_BSD, B, S, D);
   const LayerWeights& w = weights_.layers[static_cast<size_t>(index)];
   const Tensor joined = concat({rms_norm(embed(next_ids_BS), w.mtp.embedding_norm, config_.norm_eps),
                                 rms_norm(hidden_BSD, w.mtp.hidden_norm, config_.norm_eps)},

@@ -56,6 +56,8 @@ double rope_multiplier(const MlaConfig& mla) {
 }
 
 RopeAngles rope_angles(const MlaConfig& mla, const Tensor& position_S) {
+  const int64_t S = position_S.size(0);
+  HADAL_SHAPE(position_S, S);
   const Tensor frequency = from_floats(rope_frequencies(mla));
   const Tensor angle_SX =
       position_S.to(at::kFloat).unsqueeze(1) * frequency;  // fp32 product, like the references
