@@ -1,0 +1,134 @@
+// Training speed: tokens a second of whole steps (forward, backward, AdamW, bias) and where the time goes,
+// against the GEMM rate measured in the same run. One JSON line last. Usage: train_bench [--config FILE]
+// [--batch B] [--length T] [--steps N] [--threads N]
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <thread>
+
+#include "hadal/base/machine.h"
+#include "hadal/base/text.h"
+#include "hadal/kernels/train.h"
+#include "hadal/planner.h"
+#include "hadal/tensor/make.h"
+#include "hadal/train/adamw.h"
+
+namespace hadal {
+namespace {
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// The best of several: FLOP/s of n x n matrix products.
+double gemm_peak(at::ScalarType dtype) {
+  NoGrad no_grad;
+  constexpr int64_t kSize = 1536;
+  const Tensor a = full({kSize, kSize}, 0.5, dtype), b = full({kSize, kSize}, 0.25, dtype);
+  double best = 0;
+  for (int i = 0; i < 8; ++i) {
+    const double start = now();
+    const Tensor c = a.matmul(b);
+    best = std::max(best, 2.0 * kSize * kSize * kSize / (now() - start));
+  }
+  return best;
+}
+
+// The model `nano` that peers are measured on: 11.7 M parameters, V3 architecture, no MTP.
+ModelConfig nano() {
+  ModelConfig c;
+  c.vocab_size = 4096, c.width = 256, c.num_layers = 6, c.dense_dim = 704, c.max_positions = 65536;
+  c.mla = {
+      .num_heads = 4, .query_latent = 96, .kv_latent = 64, .nope_dim = 32, .rope_dim = 16, .value_dim = 32};
+  c.moe = {.num_experts = 16,
+           .num_shared = 1,
+           .top_k = 4,
+           .expert_dim = 128,
+           .num_groups = 4,
+           .num_groups_kept = 2,
+           .first_layer = 1,
+           .scoring = Scoring::kSigmoid,
+           .choice = Choice::kGroupTopTwo,
+           .normalize = true,
+           .scale = 2.5};
+  return c;
+}
+
+struct Options {
+  ModelConfig config = nano();
+  int64_t batch = 8, length = 256, steps = 10, threads = 0;
+};
+
+Options parse(int argc, char** argv) {
+  Options o;
+  for (int i = 1; i + 1 < argc; i += 2) {
+    const std::string flag = argv[i], value = argv[i + 1];
+    if (flag == "--config") o.config = load_config(value);
+    if (flag == "--batch") o.batch = std::stoll(value);
+    if (flag == "--length") o.length = std::stoll(value);
+    if (flag == "--steps") o.steps = std::stoll(value);
+    if (flag == "--threads") o.threads = std::stoll(value);
+  }
+  return o;
+}
+
+int run(const Options& o) {
+  set_num_threads(
+      static_cast<int>(o.threads > 0 ? o.threads : std::max(1u, std::thread::hardware_concurrency())));
+  const double peak_f32 = gemm_peak(at::kFloat), peak_bf16 = gemm_peak(at::kBFloat16);
+  Transformer model(o.config, random_weights(o.config, 1));
+  AdamW optimizer(model, {});
+  const int64_t X = o.length + 1 + o.config.mtp_depth;
+  const Tensor window_BX = arange(0, o.batch * X).mul(7919).remainder(o.config.vocab_size).view({o.batch, X});
+  std::vector<double> seconds, forward, backward, update;
+  for (int64_t step = 0; step < o.steps + 2; ++step) {
+    const double t0 = now();
+    const BatchLoss loss = batch_loss(model, window_BX, {});
+    const double t1 = now();
+    loss.total.backward();
+    const double t2 = now();
+    update_balance_bias(model, loss.loads, 1e-3);
+    optimizer.step(1e-4);
+    const double t3 = now();
+    if (step < 2) continue;  // caches and memory pools fill
+    seconds.push_back(t3 - t0), forward.push_back(t1 - t0), backward.push_back(t2 - t1),
+        update.push_back(t3 - t2);
+  }
+  const auto median = [](std::vector<double> x) {
+    std::sort(x.begin(), x.end());
+    return x[x.size() / 2];
+  };
+  const auto tokens = static_cast<double>(o.batch * o.length);
+  // Three times the forward matrix products of main model and MTP, attention over half the square included.
+  const double flops = 3.0 * static_cast<double>(prefill_flops(o.config, o.length).total()) * tokens;
+  const double rate = flops / median(seconds);
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  std::printf("%s, %lld threads, kernels %s\n", this_machine().cpu.c_str(),
+              static_cast<long long>(num_threads()), train_kernels().isa);
+  std::printf("GEMM peak: f32 %.0f, bf16 %.0f GFLOP/s\n", peak_f32 / 1e9, peak_bf16 / 1e9);
+  std::printf("%lld x %lld tokens a step: %.1f ms (forward %.1f, backward %.1f, update %.1f)\n",
+              static_cast<long long>(o.batch), static_cast<long long>(o.length), 1e3 * median(seconds),
+              1e3 * median(forward), 1e3 * median(backward), 1e3 * median(update));
+  std::printf("%.0f tokens/s, %.0f GFLOP/s, %.0f %% of the f32 GEMM peak\n", tokens / median(seconds),
+              rate / 1e9, 100 * rate / peak_f32);
+  std::printf(
+      "{\"bench\": \"train\", \"batch\": %lld, \"length\": %lld, \"tokens_per_second\": %.1f, \"gflops\": "
+      "%.1f, \"gemm_peak_f32_gflops\": %.1f, "
+      "\"gemm_peak_bf16_gflops\": %.1f, \"forward_ms\": %.2f, \"backward_ms\": %.2f, \"update_ms\": %.2f, "
+      "\"peak_rss_mb\": %ld}\n",
+      static_cast<long long>(o.batch), static_cast<long long>(o.length), tokens / median(seconds), rate / 1e9,
+      peak_f32 / 1e9, peak_bf16 / 1e9, 1e3 * median(forward), 1e3 * median(backward), 1e3 * median(update),
+      usage.ru_maxrss / 1024);
+  return 0;
+}
+
+}  // namespace
+}  // namespace hadal
+
+int main(int argc, char** argv) {
+  return hadal::run(hadal::parse(argc, argv));
+}
