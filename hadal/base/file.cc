@@ -13,9 +13,8 @@
 #include "hadal/error.h"
 
 namespace hadal {
-namespace {
 
-[[noreturn]] void fail(const char* op, const std::filesystem::path& path, int error) {
+Error file_error(const char* op, const std::filesystem::path& path, int error) {
   const ErrorCode code = error == ENOENT || error == ENOTDIR                     ? ErrorCode::kNotFound
                          : error == ENOSPC || error == EDQUOT || error == ENOMEM ? ErrorCode::kExhausted
                                                                                  : ErrorCode::kUnavailable;
@@ -24,7 +23,13 @@ namespace {
                        : error == EROFS  ? ". The file system is read-only; choose another folder."
                        : error == ENOSPC ? ". Free some space or choose another folder."
                                          : ".";
-  throw Error(code, cat("[file.", op, "] ", path.string(), ": ", std::strerror(error), remedy));
+  return Error(code, cat("[file.", op, "] ", path.string(), ": ", std::strerror(error), remedy));
+}
+
+namespace {
+
+[[noreturn]] void fail(const char* op, const std::filesystem::path& path, int error) {
+  throw file_error(op, path, error);
 }
 
 // Opens a regular file for reading and gives its size.

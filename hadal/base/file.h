@@ -6,7 +6,12 @@
 #include <string>
 #include <string_view>
 
+#include "hadal/error.h"
+
 namespace hadal {
+
+// The Error of a system call on a file that failed with `error_number` (errno): its code, the path, a remedy.
+Error file_error(const char* op, const std::filesystem::path& path, int error_number);
 
 // Reads a whole file. Throws not_found, unavailable (permission, I/O), exhausted (larger than max_bytes).
 std::string read_file(const std::filesystem::path& path, size_t max_bytes = size_t{1} << 32);

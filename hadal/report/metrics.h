@@ -7,8 +7,9 @@
 #include <filesystem>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
+
+#include "hadal/report/line_file.h"
 
 namespace hadal {
 
@@ -83,32 +84,6 @@ std::string to_line(const EvalRecord& record);
 std::string to_line(const LoadRecord& record);
 std::string to_line(const TimingRecord& record);
 
-// Appends lines to one file so that a crash costs at most the line being written: each is a single write() in
-// append mode; a torn last line (without its line break) is cut when the file is opened again; a write that
-// fails half-way is taken back. Held open under a lock: a second writer is refused (unavailable).
-// Errors: not_found (no such folder), unavailable (permission, in use, I/O), exhausted (disk full).
-class LineFile {
- public:
-  explicit LineFile(std::filesystem::path path);
-  ~LineFile();
-  LineFile(LineFile&& other) noexcept;
-  LineFile& operator=(LineFile&&) = delete;
-
-  void append(std::string_view line);  // without line break inside or behind
-  void sync();                         // to the disk itself (fsync)
-  // Cuts the file where the first line with "step" > step begins. Throws corrupt naming file and line.
-  void truncate_after(int64_t step);
-  bool empty() const { return size_ == 0; }
-  int64_t last_step() const { return last_step_; }  // of the last line that has one; -1: none
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-  int fd_ = -1;
-  int64_t size_ = 0;
-  int64_t last_step_ = -1;
-};
-
 // Both files of a run. Not thread-safe. Steps never fall from line to line: smaller ones are a bug of the
 // caller (internal).
 //   fresh run:   MetricsWriter m(folder); m.begin(run); for each step { m.add(step_record); m.add(timing); }
@@ -129,7 +104,6 @@ class MetricsWriter {
   int64_t last_step() const { return metrics_.last_step(); }  // in metrics.jsonl; -1: none
 
  private:
-  void append(LineFile& file, int64_t step, const std::string& line);
   LineFile metrics_, timing_;
 };
 
