@@ -11,6 +11,9 @@
 #include <c10/core/GradMode.h>
 #include <torch/headeronly/version.h>
 
+#include <malloc.h>
+
+#include <climits>
 #include <cstring>
 
 namespace hadal {
@@ -80,6 +83,11 @@ void set_num_threads(int threads) {
 int num_threads() {
   return at::get_num_threads();
 }
+void keep_freed_memory() {
+  ::mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  ::mallopt(M_TRIM_THRESHOLD, INT_MAX);
+}
+
 std::string torch_version() {
   return TORCH_VERSION;
 }

@@ -33,6 +33,10 @@ void parallel_for(int64_t n, int64_t grain, const std::function<void(int64_t, in
 void set_num_threads(int threads);
 int num_threads();
 
+// Freed memory stays with the process: a training step frees and asks for the same large blocks again, and
+// fetching them anew from the kernel costs a page fault every 4 KiB. Call once at start.
+void keep_freed_memory();
+
 // The installed LibTorch's version, "2.11.0".
 std::string torch_version();
 

@@ -78,6 +78,7 @@ Options parse(int argc, char** argv) {
 int run(const Options& o) {
   set_num_threads(
       static_cast<int>(o.threads > 0 ? o.threads : std::max(1u, std::thread::hardware_concurrency())));
+  keep_freed_memory();
   const double peak_f32 = gemm_peak(at::kFloat), peak_bf16 = gemm_peak(at::kBFloat16);
   Transformer model(o.config, random_weights(o.config, 1));
   AdamW optimizer(model, {});

@@ -20,6 +20,7 @@ void on_signal(int signal) {
 }  // namespace
 
 void use_threads(int64_t threads) {
+  keep_freed_memory();
   set_num_threads(
       static_cast<int>(threads > 0 ? threads : std::max(1u, std::thread::hardware_concurrency())));
 }

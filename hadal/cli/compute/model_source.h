@@ -9,7 +9,7 @@
 
 namespace hadal {
 
-// Sets LibTorch's threads; 0: all cores.
+// Sets LibTorch's threads (0: all cores) and its use of memory.
 void use_threads(int64_t threads);
 
 // The model of a folder; dtype as in RunOptions.
