@@ -38,6 +38,7 @@ nlohmann/json.hpp nlohmann-json3-dev
 simdjson.h libsimdjson-dev
 CLI/CLI.hpp libcli11-dev
 gtest/gtest.h libgtest-dev
+toml++/toml.h libtomlplusplus-dev
 HEADERS
 }
 

@@ -1,0 +1,177 @@
+// What a training run is told: sections of plain values, each listed once with its help. TOML in and out,
+// overrides "section.key=value", and the rules across keys. Torch-free.
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace hadal {
+
+struct RunSection {
+  std::string out;     // run folder
+  int64_t steps = 0;   // 0: as many as fit in `minutes`
+  double minutes = 0;  // 0: no limit
+  uint64_t seed = 0;
+  int64_t threads = 0;  // 0: all cores
+  void fields(auto&& f) {
+    f("out", out, "run folder; the trained model ends up in it");
+    f("steps", steps, "optimiser steps; 0: as many as fit in run.minutes, fixed after the first ones");
+    f("minutes", minutes, "wall time of training, over all restarts; 0: no limit");
+    f("seed", seed, "of initial weights and data order");
+    f("threads", threads, "0: all cores");
+  }
+};
+
+struct ModelSection {
+  std::string preset, config;  // one of them; neither: tiny
+  void fields(auto&& f) {
+    f("preset", preset, "built-in configuration");
+    f("config", config, "config.json of the model, or its folder, instead");
+  }
+};
+
+struct DataSection {
+  std::string text;                  // UTF-8
+  std::vector<std::string> sources;  // instead of text: "PATH" or "PATH=WEIGHT"
+  std::string tokenizer;             // folder or tokenizer.json; "": learned from the text
+  double held_out_share = 0.1;       // of a text: its end
+  double fim_rate = 0;
+  void fields(auto&& f) {
+    f("text", text, "UTF-8 text to learn from");
+    f("sources", sources, "token shards to learn from instead, as PATH or PATH=WEIGHT");
+    f("tokenizer", tokenizer, "tokenizer.json or its folder; empty: the sources', or learned from the text");
+    f("held_out_share", held_out_share, "share of the tokens, the end, that is only measured on");
+    f("fim_rate", fim_rate, "share of the sources' documents with their middle moved to the end");
+  }
+};
+
+struct BatchSection {
+  int64_t sequences = 8;    // of one optimiser step
+  int64_t length = 128;     // tokens a sequence
+  int64_t micro = 0;        // sequences at a time; 0: all of them
+  int64_t start = 0;        // sequences of the first step; 0: no ramp
+  int64_t ramp_tokens = 0;  // until `sequences` are reached
+  int64_t quantum = 1;      // a ramp's sizes are multiples of it
+  void fields(auto&& f) {
+    f("sequences", sequences, "sequences per optimiser step");
+    f("length", length, "tokens per sequence");
+    f("micro", micro, "sequences at a time, their gradients are added; 0: all");
+    f("start", start, "sequences of the first step, growing to batch.sequences; 0: no ramp");
+    f("ramp_tokens", ramp_tokens, "tokens over which the batch grows");
+    f("quantum", quantum, "a growing batch is a multiple of this");
+  }
+};
+
+struct OptimizerSection {
+  double lr = 1e-3;  // peak
+  double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
+  double weight_decay = 0.1;
+  double clip = 1.0;
+  double ema = 0;  // decay of the average of the weights; 0: none
+  bool export_ema = false;
+  void fields(auto&& f) {
+    f("lr", lr, "peak learning rate");
+    f("beta1", beta1, "decay of the first moment");
+    f("beta2", beta2, "decay of the second moment");
+    f("eps", eps, "added to the root of the second moment");
+    f("weight_decay", weight_decay, "of matrices, embedding and head; norms do not decay");
+    f("clip", clip, "global gradient norm at most");
+    f("ema", ema, "decay of a moving average of the weights, e.g. 0.999; 0: none");
+    f("export_ema", export_ema, "the model in the run folder is the average");
+  }
+};
+
+struct ScheduleSection {
+  std::string kind = "v3";
+  int64_t warmup_steps = 20;
+  double floor = 0.1;
+  double decay_share = 0.2;
+  void fields(auto&& f) {
+    f("kind", kind, "of the learning rate: v3, v2, cosine, wsd, constant");
+    f("warmup_steps", warmup_steps, "steps of linear warm-up, at most a quarter of the run");
+    f("floor", floor, "share of the peak at the end of v3's cosine, cosine and wsd");
+    f("decay_share", decay_share, "wsd: share of the run in which the rate falls");
+  }
+};
+
+struct LossSection {
+  double mtp_weight = 0.3, mtp_weight_late = 0.1, mtp_switch_at = 0.676;
+  double balance_alpha = 1e-4;
+  double bias_step = 3e-3;  // gamma; short runs need more than V3's 1e-3
+  double bias_freeze_at = 0.966;
+  void fields(auto&& f) {
+    f("mtp_weight", mtp_weight, "of the multi-token prediction loss");
+    f("mtp_weight_late", mtp_weight_late, "the same from loss.mtp_switch_at on");
+    f("mtp_switch_at", mtp_switch_at, "share of the run");
+    f("balance_alpha", balance_alpha, "of the sequence-wise balance loss; 0: none");
+    f("bias_step", bias_step, "step of the balance bias a step of training; 0: no such balancing");
+    f("bias_freeze_at", bias_freeze_at, "share of the run from which the balance bias stays");
+  }
+};
+
+struct CheckpointSection {
+  int64_t every = 0;  // steps; 0: at the end and when stopped
+  double minutes = 0;
+  int64_t keep = 2;
+  bool background = true;
+  int64_t max_skips_in_a_row = 10;
+  int64_t max_rollbacks = 2;
+  void fields(auto&& f) {
+    f("every", every, "steps between checkpoints; 0: only at the end and when stopped");
+    f("minutes", minutes, "also after this much time since the last one; 0: not");
+    f("keep", keep, "checkpoints kept");
+    f("background", background, "written beside training, from a copy in memory");
+    f("max_skips_in_a_row", max_skips_in_a_row, "steps with a non-finite gradient before rolling back");
+    f("max_rollbacks", max_rollbacks, "rollbacks before giving up (exit code 5)");
+  }
+};
+
+struct EvalSection {
+  int64_t every = 0;  // steps; 0: before and after
+  int64_t windows = 64;
+  int64_t loads_every = 50;
+  void fields(auto&& f) {
+    f("every", every, "steps between measurements on held-out data; 0: before and after training");
+    f("windows", windows, "sequences of a measurement");
+    f("loads_every", loads_every, "steps between records of the experts' loads; 0: none");
+  }
+};
+
+struct TrainConfig {
+  RunSection run;
+  ModelSection model;
+  DataSection data;
+  BatchSection batch;
+  OptimizerSection optimizer;
+  ScheduleSection schedule;
+  LossSection loss;
+  CheckpointSection checkpoint;
+  EvalSection eval;
+  void sections(auto&& f) {
+    f("run", run), f("model", model), f("data", data), f("batch", batch), f("optimizer", optimizer);
+    f("schedule", schedule), f("loss", loss), f("checkpoint", checkpoint), f("eval", eval);
+  }
+};
+
+// Reads TOML over `config`. `source` names the text in errors. Throws invalid_config: "[config.train] FILE:
+// line 3: ...", unknown keys with the nearest name.
+void read_train_config(std::string_view toml, const std::string& source, TrainConfig& config);
+TrainConfig load_train_config(const std::filesystem::path& path);
+
+// "section.key" = value as on the command line: a number, true or false, text as it is, lists by commas.
+// Throws invalid_config naming key, value and need.
+void set_train_key(TrainConfig& config, const std::string& key, const std::string& value,
+                   const std::string& source);
+
+// Every key with its value and help; read_train_config() gives the same configuration back.
+std::string train_config_toml(const TrainConfig& config, bool with_help = true);
+
+// Every cross-field rule. Throws invalid_config naming `source`, key, value and need.
+void check(const TrainConfig& config, const std::string& source);
+
+// "batch.sequences: 8 before, 16 now" for each key that differs and on which the trained weights depend.
+std::vector<std::string> result_changes(const TrainConfig& before, const TrainConfig& now);
+
+}  // namespace hadal

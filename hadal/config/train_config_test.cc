@@ -1,0 +1,99 @@
+#include "hadal/config/train_config.h"
+
+#include <gtest/gtest.h>
+
+#include "hadal/error.h"
+
+namespace hadal {
+namespace {
+
+std::string problem(auto&& act) {
+  try {
+    act();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ErrorCode::kInvalidConfig);
+    return e.what();
+  }
+  return "no error";
+}
+
+std::string reading(const char* toml) {
+  TrainConfig config;
+  return problem([&] { read_train_config(toml, "run.toml", config); });
+}
+
+TEST(TrainConfig, WhatIsPrintedReadsBackToTheSame) {
+  TrainConfig config;
+  config.run.out = "a \"b\"\\c\n", config.data.sources = {"x", "y,z"}, config.optimizer.lr = 1.0 / 3;
+  config.run.seed = 7, config.checkpoint.background = false, config.optimizer.clip = 2;
+  const std::string text = train_config_toml(config);
+  TrainConfig back;
+  read_train_config(text, "x", back);
+  EXPECT_EQ(train_config_toml(back), text);
+  EXPECT_EQ(back.optimizer.lr, 1.0 / 3);
+  EXPECT_EQ(back.run.out, config.run.out);
+}
+
+TEST(TrainConfig, UnknownKeysAreRefusedWithTheNearestName) {
+  EXPECT_EQ(reading("[optimizer]\nweight_decai = 1\n"),
+            "[config.train] run.toml: line 2: there is no key optimizer.weight_decai (did you mean "
+            "\"optimizer.weight_decay\"?). hadal train --print-config lists all.");
+  EXPECT_NE(reading("[learning_things]\nlr = 1.0\n").find("\"optimizer.lr\""), std::string::npos);
+  EXPECT_NE(reading("lr = 1.0\n").find("outside a section"), std::string::npos);
+}
+
+TEST(TrainConfig, WrongTypesNameFileLineKeyValueAndNeed) {
+  EXPECT_EQ(reading("[batch]\nlength = \"long\"\n"),
+            "[config.train] run.toml: line 2: batch.length is \"long\", need an integer.");
+  EXPECT_NE(reading("[batch]\nlength = 1.5\n").find("batch.length is 1.5, need an integer"),
+            std::string::npos);
+  EXPECT_NE(reading("[run]\nseed = -1\n").find("need an integer of at least 0"), std::string::npos);
+  EXPECT_NE(reading("[run]\nminutes = inf\n").find("run.minutes"), std::string::npos);
+  EXPECT_NE(reading("[run\n").find("line 1: not TOML"), std::string::npos);
+}
+
+TEST(TrainConfig, AnIntegerIsANumber) {
+  TrainConfig config;
+  read_train_config("[optimizer]\nclip = 2\n", "x", config);
+  EXPECT_EQ(config.optimizer.clip, 2.0);
+}
+
+TEST(TrainConfig, OverridesTakeTextAsItIsAndRefuseTheRest) {
+  TrainConfig config;
+  set_train_key(config, "optimizer.lr", "3e-4", "--set");
+  set_train_key(config, "data.text", "a b.txt", "--set");
+  set_train_key(config, "data.sources", "a,b", "--set");
+  EXPECT_EQ(config.optimizer.lr, 3e-4);
+  EXPECT_EQ(config.data.text, "a b.txt");
+  EXPECT_EQ(config.data.sources, (std::vector<std::string>{"a", "b"}));
+  EXPECT_NE(problem([&] {
+              set_train_key(config, "optimizer.lr", "fast", "--set");
+            }).find("--set: optimizer.lr is \"fast\", need a number"),
+            std::string::npos);
+  EXPECT_NE(problem([&] { set_train_key(config, "optimiser.lr", "1", "--set"); }).find("\"optimizer.lr\""),
+            std::string::npos);
+}
+
+TEST(TrainConfig, RulesAcrossKeysAreChecked) {
+  TrainConfig config;
+  config.data.text = "t";
+  EXPECT_NE(problem([&] { check(config, "f"); }).find("run.steps is 0, need"), std::string::npos);
+  config.run.steps = 1;
+  EXPECT_EQ(problem([&] { check(config, "f"); }), "no error");
+  config.batch.start = 4;
+  EXPECT_NE(problem([&] { check(config, "f"); }).find("batch.ramp_tokens"), std::string::npos);
+  config.batch.start = 0, config.schedule.kind = "linear";
+  EXPECT_NE(problem([&] { check(config, "f"); }).find("schedule.kind is \"linear\", need v3"),
+            std::string::npos);
+}
+
+TEST(TrainConfig, OnlyKeysThatTheWeightsDependOnCountAsChanges) {
+  TrainConfig a, b;
+  b.run.minutes = 3, b.checkpoint.every = 7, b.run.out = "x";
+  EXPECT_TRUE(result_changes(a, b).empty());
+  b.batch.sequences = 16;
+  EXPECT_EQ(result_changes(a, b), std::vector<std::string>{"batch.sequences: 8 before, 16 now"});
+}
+
+}  // namespace
+}  // namespace hadal
