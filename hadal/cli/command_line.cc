@@ -46,6 +46,10 @@ void finish(TrainOptions& o) {
   if (o.preset.empty() && o.config.empty()) o.preset = "tiny";
 }
 
+void finish(PlotCommandOptions& o) {
+  require_utf8(o.title, "--title");
+}
+
 template <class Options>
 void finish(Options&) {}
 
@@ -103,6 +107,7 @@ void add_commands(Commands& all, const Handlers& handlers, char** argv) {
                           run_inspect);
   all.add<ConvertCommandOptions>(app, "convert", "write a checkpoint in another dtype", add_convert,
                                  run_convert);
+  all.add<PlotCommandOptions>(app, "plot", "curves of training runs as one HTML page", add_plot, run_plot);
 
   CLI::App& tokenizer = *app.add_subcommand("tokenizer", "encode, decode, train and look at tokenizers");
   using T = TokenizerOptions;

@@ -37,6 +37,7 @@ int run_tokenizer_decode(const TokenizerOptions& options);
 int run_tokenizer_info(const TokenizerOptions& options);
 int run_tokenizer_chat(const TokenizerOptions& options);
 int run_tokenizer_train(const TokenizerTrainOptions& options);
+int run_plot(const PlotCommandOptions& options);
 int run_completion(const CompletionOptions& options, const CLI::App& commands);
 
 }  // namespace hadal

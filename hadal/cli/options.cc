@@ -162,6 +162,17 @@ void add_convert(CLI::App& app, ConvertCommandOptions& o) {
   app.add_flag("--overwrite", o.convert.overwrite, "replace an existing destination");
 }
 
+void add_plot(CLI::App& app, PlotCommandOptions& o) {
+  app.add_option("RUN", o.runs, "folder of a training run; several are drawn over each other")
+      ->type_name("DIR")
+      ->required();
+  file_flag(app, "--out", o.out, "HTML file to write")->required();
+  choice_flag(app, "--x", o.x, "what the horizontal axis counts", {"step", "tokens", "hours"});
+  app.add_flag("--log-loss", o.log_loss, "logarithmic axis for losses");
+  count_or_zero_flag(app, "--smooth", o.smooth, "points to average over; 1: none, 0: a hundredth of the run");
+  app.add_option("--title", o.title, "of the page; default: the names of the runs")->type_name("TEXT");
+}
+
 void add_completion(CLI::App& app, CompletionOptions& o) {
   choice_flag(app, "SHELL", o.shell, "the shell to print a completion script for", {"bash", "zsh", "fish"})
       ->required();

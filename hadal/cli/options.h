@@ -116,6 +116,15 @@ struct TokenizerTrainOptions {
   bool json = false;
 };
 
+struct PlotCommandOptions {
+  std::vector<std::string> runs;  // folders of training runs, or their metrics.jsonl; at least one
+  std::string out;                // HTML file
+  std::string x = "step";         // step, tokens, hours
+  bool log_loss = false;
+  int64_t smooth = 0;  // points; 0: a hundredth of the run
+  std::string title;   // "": the runs' names
+};
+
 struct CompletionOptions {
   std::string shell;
 };
@@ -127,6 +136,7 @@ void add_quickstart(CLI::App& app, QuickstartOptions& options);
 void add_info(CLI::App& app, InfoOptions& options);
 void add_inspect(CLI::App& app, InspectOptions& options);
 void add_convert(CLI::App& app, ConvertCommandOptions& options);
+void add_plot(CLI::App& app, PlotCommandOptions& options);
 void add_completion(CLI::App& app, CompletionOptions& options);
 void add_tokenizer_encode(CLI::App& app, TokenizerOptions& options);
 void add_tokenizer_decode(CLI::App& app, TokenizerOptions& options);
