@@ -27,11 +27,13 @@ struct TrainKernels {
                int64_t y_stride, const float* cos, const float* sin, float sign, int64_t rows, int64_t heads,
                int64_t R);
 
-  // In place: row r of score [rows, L] becomes softmax(scale * score) over its first `visible + r` columns
-  // and 0 beyond; lse[r] = log sum exp(scale * score).
-  void (*causal_softmax)(float* score, float* lse, float scale, int64_t rows, int64_t L, int64_t visible);
+  // In place: row r of score [rows, L] becomes softmax(scale * score) over its columns [first[r], visible +
+  // r) and 0 elsewhere; lse[r] = log sum exp(scale * score). first may be null: from 0.
+  void (*causal_softmax)(float* score, float* lse, const int64_t* first, float scale, int64_t rows, int64_t L,
+                         int64_t visible);
   // The same probabilities from the scores and their lse.
-  void (*causal_exp)(float* score, const float* lse, float scale, int64_t rows, int64_t L, int64_t visible);
+  void (*causal_exp)(float* score, const float* lse, const int64_t* first, float scale, int64_t rows,
+                     int64_t L, int64_t visible);
   // In place on dprob [rows, L]: dscore = prob * (dprob - delta_r) * scale.
   void (*softmax_backward)(const float* prob, float* dprob, const float* delta, float scale, int64_t rows,
                            int64_t L);

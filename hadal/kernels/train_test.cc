@@ -145,14 +145,17 @@ TEST(TrainKernels, CausalSoftmaxItsReplayAndItsGradientEqualTheFormulas) {
     const float scale = 0.7f;
     Array score(rows * L, offset, 1, 5.0), replay(rows * L, offset, 1, 5.0), lse(rows, offset, 2);
     const Array raw(rows * L, offset, 1, 5.0);
-    k.causal_softmax(score.data(), lse.data(), scale, rows, L, visible);
-    k.causal_exp(replay.data(), lse.data(), scale, rows, L, visible);
+    const std::vector<int64_t> segments{0, std::min<int64_t>(1, visible), visible / 2, visible};
+    const int64_t* first = offset == 3 ? nullptr : segments.data();
+    k.causal_softmax(score.data(), lse.data(), first, scale, rows, L, visible);
+    k.causal_exp(replay.data(), lse.data(), first, scale, rows, L, visible);
     for (int64_t r = 0; r < rows; ++r) {
       double sum = 0;
-      for (int64_t l = 0; l < visible + r; ++l) sum += std::exp(scale * raw[r * L + l]);
+      const int64_t begin = first ? first[r] : 0;
+      for (int64_t l = begin; l < visible + r; ++l) sum += std::exp(scale * raw[r * L + l]);
       expect_close(lse[r], std::log(sum), 1, where);
       for (int64_t l = 0; l < L; ++l) {
-        const double want = l < visible + r ? std::exp(scale * raw[r * L + l]) / sum : 0;
+        const double want = l >= begin && l < visible + r ? std::exp(scale * raw[r * L + l]) / sum : 0;
         expect_close(score[r * L + l], want, 1, where);
         expect_close(replay[r * L + l], want, 1, where);
       }

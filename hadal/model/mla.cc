@@ -94,14 +94,14 @@ Tensor mla_absorbed(const MlaConfig& mla, const MlaWeights& w, const MlaQuery& q
 }
 
 Tensor mla_training(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_BSD, const RopeAngles& angles,
-                    double scale) {
+                    double scale, const Tensor& segment_start_BS) {
   const int64_t B = x_BSD.size(0), S = x_BSD.size(1), D = w.kv_down.size(1);
   HADAL_SHAPE(x_BSD, B, S, D);
   const Tensor raw = x_BSD.matmul(w.kv_down.t());
   const Tensor latent_BSC = rms_norm(raw.narrow(-1, 0, mla.kv_latent), w.kv_norm, kLatentNormEps);
   return fused_attention({mla.num_heads, mla.nope_dim, mla.rope_dim, mla.value_dim, scale},
                          raw_query(mla, w, x_BSD), latent_BSC.matmul(w.kv_up.t()),
-                         raw.narrow(-1, mla.kv_latent, mla.rope_dim), angles);
+                         raw.narrow(-1, mla.kv_latent, mla.rope_dim), angles, segment_start_BS);
 }
 
 }  // namespace hadal

@@ -33,8 +33,9 @@ Tensor mla_expanded(const MlaConfig& mla, const MlaWeights& w, const MlaQuery& q
 Tensor mla_absorbed(const MlaConfig& mla, const MlaWeights& w, const MlaQuery& q, const Tensor& latent_BLC,
                     const Tensor& rope_key_BLR, double scale);
 
-// The same for whole sequences without a cache, in fp32, by fused_attention: never S x S. [B, S, H*V]
+// The same for whole sequences without a cache, in fp32, by fused_attention: never S x S. segment_start_BS as
+// there. [B, S, H*V]
 Tensor mla_training(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_BSD, const RopeAngles& angles,
-                    double scale);
+                    double scale, const Tensor& segment_start_BS);
 
 }  // namespace hadal

@@ -41,14 +41,16 @@ Tensor Transformer::embed(const Tensor& ids_BS) const {
 }
 
 Tensor Transformer::attention(int64_t index, const Tensor& normed_BSD, const RopeAngles& angles,
-                              LatentCache* cache, LatentRow* row, MlaForm form) const {
+                              LatentCache* cache, LatentRow* row, MlaForm form,
+                              const Tensor& segment_start_BS) const {
   const MlaWeights& w = weights_.layers[static_cast<size_t>(index)].mla;
   const MlaConfig& mla = config_.mla;
   const int64_t B = normed_BSD.size(0), S = normed_BSD.size(1), D = config_.width;
   HADAL_SHAPE(normed_BSD, B, S, D);
   const double scale = config_.softmax_scale();
   if (!cache && !row && form == MlaForm::kAuto && dtype() == at::kFloat)
-    return mla_training(mla, w, normed_BSD, angles, scale);
+    return mla_training(mla, w, normed_BSD, angles, scale, segment_start_BS);
+  HADAL_CHECK(!segment_start_BS.defined()) << "documents are masked in fp32 training only";
   const MlaQuery query = project_query(mla, w, normed_BSD, angles);
   LatentRow fresh = project_latent(mla, w, normed_BSD, angles);
   LatentCache::Rows keys{fresh.latent_BSC, fresh.rope_key_BSR};
@@ -61,12 +63,13 @@ Tensor Transformer::attention(int64_t index, const Tensor& normed_BSD, const Rop
 }
 
 Tensor Transformer::layer(int64_t index, Tensor x_BSD, const RopeAngles& angles, LatentCache* cache,
-                          Trace* trace, MlaForm form) const {
+                          Trace* trace, MlaForm form, const Tensor& segment_start_BS) const {
   const LayerWeights& w = weights_.layers[static_cast<size_t>(index)];
   LayerTrace record{.layer = index};
   LatentRow* row = trace && trace->keep_rows ? &record.row : nullptr;
   const Tensor normed_BSD = rms_norm(x_BSD, w.attention_norm, config_.norm_eps);
-  x_BSD = x_BSD + attention(index, normed_BSD, angles, cache, row, form).matmul(w.mla.out.t());
+  x_BSD =
+      x_BSD + attention(index, normed_BSD, angles, cache, row, form, segment_start_BS).matmul(w.mla.out.t());
 
   const Tensor ffn_in_BSD = rms_norm(x_BSD, w.ffn_norm, config_.norm_eps);
   record.is_moe = config_.is_moe(index);
@@ -85,7 +88,8 @@ Tensor Transformer::layer(int64_t index, Tensor x_BSD, const RopeAngles& angles,
   return x_BSD;
 }
 
-Tensor Transformer::forward(const Tensor& ids_BS, LatentCache* cache, Trace* trace, MlaForm form) const {
+Tensor Transformer::forward(const Tensor& ids_BS, LatentCache* cache, Trace* trace, MlaForm form,
+                            const Tensor& segment_start_BS) const {
   const int64_t B = ids_BS.size(0), S = ids_BS.size(1), past = cache ? cache->length() : 0;
   HADAL_SHAPE(ids_BS, B, S);
   if (past + S > config_.max_positions)
@@ -95,13 +99,14 @@ Tensor Transformer::forward(const Tensor& ids_BS, LatentCache* cache, Trace* tra
   const RopeAngles angles = rope_angles(config_.mla, arange(past, past + S));
   Tensor x_BSD = embed(ids_BS);
   if (trace) trace->embedded_BSD = x_BSD;
-  for (int64_t i = 0; i < config_.num_layers; ++i) x_BSD = layer(i, x_BSD, angles, cache, trace, form);
+  for (int64_t i = 0; i < config_.num_layers; ++i)
+    x_BSD = layer(i, x_BSD, angles, cache, trace, form, segment_start_BS);
   if (cache) cache->advance(S);
   return rms_norm(x_BSD, weights_.final_norm, config_.norm_eps);
 }
 
-Tensor Transformer::mtp(int64_t depth, const Tensor& hidden_BSD, const Tensor& next_ids_BS,
-                        Trace* trace) const {
+Tensor Transformer::mtp(int64_t depth, const Tensor& hidden_BSD, const Tensor& next_ids_BS, Trace* trace,
+                        const Tensor& segment_start_BS) const {
   HADAL_CHECK(depth < config_.mtp_depth) << depth;
   const int64_t index = config_.num_layers + depth;
   const int64_t B = next_ids_BS.size(0), S = next_ids_BS.size(1), D = config_.width;
@@ -111,7 +116,8 @@ Tensor Transformer::mtp(int64_t depth, const Tensor& hidden_BSD, const Tensor& n
                                 rms_norm(hidden_BSD, w.mtp.hidden_norm, config_.norm_eps)},
                                -1);
   const RopeAngles angles = rope_angles(config_.mla, arange(0, S));  // those of the hidden states
-  const Tensor x_BSD = layer(index, joined.matmul(w.mtp.project.t()), angles, nullptr, trace, MlaForm::kAuto);
+  const Tensor x_BSD = layer(index, joined.matmul(w.mtp.project.t()), angles, nullptr, trace, MlaForm::kAuto,
+                             segment_start_BS);
   return rms_norm(x_BSD, w.mtp.final_norm, config_.norm_eps);
 }
 

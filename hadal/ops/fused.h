@@ -18,13 +18,14 @@ Tensor fused_swiglu(const Tensor& gate, const Tensor& up);
 
 // Causal attention of whole sequences, expanded form, RoPE included. Scores exist for one block of queries at
 // a time and are recomputed in the backward pass: memory grows linearly with S, never S x S. query [B, S,
-// H*(N+R)] and rope_key [B, S, R] not yet rotated, kv [B, S, H*(N+V)] -> [B, S, H*V].
+// H*(N+R)] and rope_key [B, S, R] not yet rotated, kv [B, S, H*(N+V)] -> [B, S, H*V]. segment_start_BS int64:
+// the first position each token sees, its document's; undefined: 0.
 struct AttentionSizes {
   int64_t H, N, R, V;
   double scale;  // of the scores
 };
 Tensor fused_attention(const AttentionSizes& sizes, const Tensor& query, const Tensor& kv,
-                       const Tensor& rope_key, const RopeAngles& angles);
+                       const Tensor& rope_key, const RopeAngles& angles, const Tensor& segment_start_BS);
 
 // experts(): tokens sorted by expert, one GEMM per expert and matrix, hidden states recomputed from gate and
 // up. expert_TA int64 ascending in a row, weight_TA. -> [T, D]

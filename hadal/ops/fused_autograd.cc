@@ -132,11 +132,17 @@ PackedHeads pack_heads(const AttentionShape& s, const Tensor& query, const Tenso
 
 constexpr int64_t kQueryBlock = 128;
 
+// First visible keys of the queries from `first` on of head bh; null without documents (an empty tensor).
+const int64_t* segments(const Tensor& segment_start_BS, const AttentionShape& s, int64_t bh, int64_t first) {
+  return segment_start_BS.numel() > 0 ? longs(segment_start_BS) + bh / s.H * s.S + first : nullptr;
+}
+
 class Attention : public Function<Attention> {
  public:
   static Tensor forward(AutogradContext* ctx, const Tensor& query_in, const Tensor& kv_in,
-                        const Tensor& rope_key_in, const Tensor& cos_in, const Tensor& sin_in, int64_t H,
-                        int64_t N, int64_t R, int64_t V, double scale) {
+                        const Tensor& rope_key_in, const Tensor& cos_in, const Tensor& sin_in,
+                        const Tensor& segment_start_BS, int64_t H, int64_t N, int64_t R, int64_t V,
+                        double scale) {
     const Tensor query = query_in.contiguous(), kv = kv_in.contiguous(), rope_key = rope_key_in.contiguous();
     const Tensor cos = cos_in.contiguous(), sin = sin_in.contiguous();
     const AttentionShape s{query.size(0), query.size(1), H, N, R, V};
@@ -150,11 +156,12 @@ class Attention : public Function<Attention> {
       parallel_for(s.B * H, 1, [&](int64_t begin, int64_t end) {
         for (int64_t bh = begin; bh < end; ++bh)
           k.causal_softmax(floats(score) + bh * n * L, floats(lse) + bh * s.S + first,
-                           static_cast<float>(scale), n, L, first + 1);
+                           segments(segment_start_BS, s, bh, first), static_cast<float>(scale), n, L,
+                           first + 1);
       });
       heads.narrow(1, first, n).copy_(at::bmm(score, p.value.narrow(1, 0, L)));
     }
-    ctx->save_for_backward({p.query, p.key, p.value, heads, lse, cos, sin});
+    ctx->save_for_backward({p.query, p.key, p.value, heads, lse, cos, sin, segment_start_BS});
     ctx->saved_data["sizes"] = std::vector<int64_t>{s.B, s.S, H, N, R, V};
     ctx->saved_data["scale"] = scale;
     return heads.view({s.B, H, s.S, V}).transpose(1, 2).reshape({s.B, s.S, H * V});
@@ -186,7 +193,8 @@ class Attention : public Function<Attention> {
       parallel_for(BH, 1, [&](int64_t begin, int64_t end) {
         for (int64_t bh = begin; bh < end; ++bh) {
           float* prob_bh = floats(prob) + bh * n * L;
-          k.causal_exp(prob_bh, floats(lse) + bh * s.S + first, scale, n, L, first + 1);
+          k.causal_exp(prob_bh, floats(lse) + bh * s.S + first, segments(saved[7], s, bh, first), scale, n, L,
+                       first + 1);
         }
       });
       d.value.narrow(1, 0, L).baddbmm_(prob.transpose(1, 2), dout);
@@ -228,7 +236,7 @@ class Attention : public Function<Attention> {
       }
     });
     const Tensor none;
-    return {dquery, dkv, dkey_heads.sum(1), none, none, none, none, none, none, none};
+    return {dquery, dkv, dkey_heads.sum(1), none, none, none, none, none, none, none, none};
   }
 };
 
@@ -429,8 +437,13 @@ Tensor fused_swiglu(const Tensor& gate, const Tensor& up) {
 }
 
 Tensor fused_attention(const AttentionSizes& s, const Tensor& query, const Tensor& kv, const Tensor& rope_key,
-                       const RopeAngles& angles) {
-  return Attention::apply(query, kv, rope_key, angles.cos_SX, angles.sin_SX, s.H, s.N, s.R, s.V, s.scale);
+                       const RopeAngles& angles, const Tensor& segment_start_BS) {
+  const int64_t B = query.size(0), S = query.size(1);
+  if (segment_start_BS.defined()) HADAL_SHAPE(segment_start_BS, B, S);
+  const Tensor segments_BS =
+      segment_start_BS.defined() ? segment_start_BS.contiguous() : at::empty({0}, at::kLong);
+  return Attention::apply(query, kv, rope_key, angles.cos_SX, angles.sin_SX, segments_BS, s.H, s.N, s.R, s.V,
+                          s.scale);
 }
 
 Tensor fused_experts(const Tensor& x_TD, const Tensor& expert_TA, const Tensor& weight_TA,

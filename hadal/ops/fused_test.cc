@@ -76,10 +76,28 @@ TEST(Fused, AttentionEqualsItsReferenceWithinAndAcrossBlocksOfQueries) {
   const AttentionSizes sizes{.H = 2, .N = 6, .R = 4, .V = 5, .scale = 0.5};
   for (const int64_t S : {1, 7, 128, 300}) {
     const RopeAngles angles = rope_angles({.rope_dim = 4}, arange(0, S));
-    expect_same([&](const auto& x) { return fused_attention(sizes, x[0], x[1], x[2], angles); },
+    expect_same([&](const auto& x) { return fused_attention(sizes, x[0], x[1], x[2], angles, {}); },
                 [&](const auto& x) { return attention_reference(sizes, x[0], x[1], x[2], angles); },
                 {wave({2, S, 20}, 0.1), wave({2, S, 22}, 0.2), wave({2, S, 4}, 0.3)}, 2 * kFp32);
   }
+}
+
+TEST(Fused, AttentionOfPackedDocumentsEqualsEachAlone) {
+  const AttentionSizes sizes{.H = 2, .N = 6, .R = 4, .V = 5, .scale = 0.5};
+  const int64_t S = 140, cut = 133;  // the second document lies in the second block of queries
+  const RopeAngles angles = rope_angles({.rope_dim = 4}, arange(0, S));
+  Tensor start_BS = zeros({1, S}, at::kLong);
+  start_BS.narrow(1, cut, S - cut).fill_(cut);
+  const auto part = [&](const std::vector<Tensor>& x, int64_t first, int64_t n) {
+    const RopeAngles own{angles.cos_SX.narrow(0, first, n), angles.sin_SX.narrow(0, first, n)};
+    return attention_reference(sizes, x[0].narrow(1, first, n), x[1].narrow(1, first, n),
+                               x[2].narrow(1, first, n), own);
+  };
+  expect_same([&](const auto& x) { return fused_attention(sizes, x[0], x[1], x[2], angles, start_BS); },
+              [&](const auto& x) {
+                return concat({part(x, 0, cut), part(x, cut, S - cut)}, 1);
+              },
+              {wave({1, S, 20}, 0.1), wave({1, S, 22}, 0.2), wave({1, S, 4}, 0.3)}, 2 * kFp32);
 }
 
 TEST(Fused, HeadLossEqualsItsReferenceAlsoInSeveralPiecesOfRows) {

@@ -1,5 +1,7 @@
 #include "hadal/train/loss.h"
 
+#include <algorithm>
+
 #include "hadal/ops/fused.h"
 #include "hadal/tensor/make.h"
 #include "hadal/tensor/shape.h"
@@ -15,24 +17,51 @@ Tensor sequence_balance_loss(const MoeConfig& moe, const Tensor& affinity_TE, in
   const Tensor chosen_TE = affinity_TE.new_zeros({T, E}).scatter(1, top_TA, 1.0);
   const double factor = static_cast<double>(E) / static_cast<double>(A);
   const Tensor f_BE = chosen_TE.view({B, S, E}).mean(1) * factor;
-  return (f_BE * share_BSE.mean(1)).sum(-1).mean();
+  return (f_BE * share_BSE.mean(1)).sum();
 }
 
-BatchLoss batch_loss(const Transformer& model, const Tensor& window_BX, const LossConfig& config) {
+namespace {
+
+// Targets `shift` tokens ahead, flattened; -1 where the target is of another document.
+Tensor targets_T(const TrainBatch& batch, int64_t T, int64_t shift) {
+  const Tensor target_BT = batch.window_BX.narrow(1, shift, T);
+  if (!batch.segment_start_BX.defined()) return target_BT.flatten();
+  const Tensor& start = batch.segment_start_BX;
+  return target_BT.masked_fill(start.narrow(1, shift, T).ne(start.narrow(1, 0, T)), -1).flatten();
+}
+
+// T of X = T+1+J.
+int64_t row_targets(const ModelConfig& config, const TrainBatch& batch) {
+  return batch.window_BX.size(1) - 1 - config.mtp_depth;
+}
+
+}  // namespace
+
+int64_t count_targets(const ModelConfig& config, const TrainBatch& batch) {
+  return targets_T(batch, row_targets(config, batch), 1).ge(0).sum().item<int64_t>();
+}
+
+BatchLoss batch_loss(const Transformer& model, const TrainBatch& batch, const LossConfig& config,
+                     const LossDivisor& divisor) {
   const ModelConfig& c = model.config();
-  const int64_t B = window_BX.size(0), J = c.mtp_depth, T = window_BX.size(1) - 1 - J;
+  const Tensor& window_BX = batch.window_BX;
+  const int64_t B = window_BX.size(0), J = c.mtp_depth, T = row_targets(c, batch);
+  const auto targets = static_cast<double>(
+      divisor.targets > 0 ? divisor.targets : std::max<int64_t>(1, count_targets(c, batch)));
+  const auto rows = static_cast<double>(divisor.rows > 0 ? divisor.rows : B);
+  const Tensor segments_BT =
+      batch.segment_start_BX.defined() ? batch.segment_start_BX.narrow(1, 0, T) : Tensor();
   const auto loss_at = [&](const Tensor& hidden_BTD, int64_t shift) {
-    const Tensor target_T = window_BX.narrow(1, shift, T).flatten();
-    return fused_head_loss(hidden_BTD.flatten(0, 1), model.weights().head_WD, target_T,
-                           static_cast<double>(B * T));
+    return fused_head_loss(hidden_BTD.flatten(0, 1), model.weights().head_WD, targets_T(batch, T, shift),
+                           targets);
   };
   BatchLoss loss;
   Trace trace{.keep_rows = false};
-  Tensor hidden_BTD = model.forward(window_BX.narrow(1, 0, T), nullptr, &trace);
+  Tensor hidden_BTD = model.forward(window_BX.narrow(1, 0, T), nullptr, &trace, MlaForm::kAuto, segments_BT);
   loss.main = loss_at(hidden_BTD, 1);
   loss.total = loss.main;
   for (int64_t k = 0; k < J; ++k) {
-    hidden_BTD = model.mtp(k, hidden_BTD, window_BX.narrow(1, k + 1, T), &trace);
+    hidden_BTD = model.mtp(k, hidden_BTD, window_BX.narrow(1, k + 1, T), &trace, segments_BT);
     loss.mtp.push_back(loss_at(hidden_BTD, k + 2));
     loss.total = loss.total + loss.mtp.back() * (config.mtp_weight / static_cast<double>(J));
   }
@@ -41,8 +70,8 @@ BatchLoss batch_loss(const Transformer& model, const Tensor& window_BX, const Lo
     if (!layer.is_moe) continue;
     loss.loads.push_back({layer.layer, layer.routing.expert_TA.flatten().bincount({}, c.moe.num_experts)});
     if (config.balance_alpha > 0)
-      loss.balance =
-          loss.balance + config.balance_alpha * sequence_balance_loss(c.moe, layer.routing.affinity_TE, B);
+      loss.balance = loss.balance +
+                     config.balance_alpha / rows * sequence_balance_loss(c.moe, layer.routing.affinity_TE, B);
   }
   loss.total = loss.total + loss.balance;
   return loss;

@@ -19,17 +19,35 @@ struct ExpertLoad {
 
 struct BatchLoss {
   Tensor total;                   // differentiable scalar: main + mtp_weight * mean(mtp) + balance
-  Tensor main;                    // mean cross entropy over the B*T targets
+  Tensor main;                    // cross entropy summed over targets, divided by LossDivisor::targets
   std::vector<Tensor> mtp;        // one per MTP module
   Tensor balance;                 // alpha included
   std::vector<ExpertLoad> loads;  // MoE layers in order, MTP modules last
 };
 
-// window_BX: B rows of X = T+1+J tokens. Main: input x[0..T-1], target x[i+1]. MTP module k (0-based): at
-// position i it sees the embedding of x[i+1+k] and predicts x[i+2+k].
-BatchLoss batch_loss(const Transformer& model, const Tensor& window_BX, const LossConfig& config);
+// B rows of X = T+1+J tokens, perhaps a part of what one optimizer step sees. Main: input x[0..T-1], target
+// x[i+1]. MTP module k (0-based): at position i it sees the embedding of x[i+1+k] and predicts x[i+2+k].
+struct TrainBatch {
+  Tensor window_BX;         // int64
+  Tensor segment_start_BX;  // int64, first position of each token's document: attention and targets stay
+                            // within it; undefined: documents are not told apart (V3)
+  TrainBatch(Tensor window, Tensor segment_start = {})
+      : window_BX(std::move(window)), segment_start_BX(std::move(segment_start)) {}
+};
 
-// alpha * mean over rows of sum_i f_i P_i for one layer: P the mean normalised affinity, f the share of
+// What the sums are divided by: targets and rows of the whole step, over all its batches and ranks. Gradients
+// of the batches then add up, whatever their sizes (training spec 5). 0: this batch is the step.
+struct LossDivisor {
+  int64_t targets = 0, rows = 0;
+};
+
+// Targets of the main model in the batch: what LossDivisor::targets sums.
+int64_t count_targets(const ModelConfig& config, const TrainBatch& batch);
+
+BatchLoss batch_loss(const Transformer& model, const TrainBatch& batch, const LossConfig& config,
+                     const LossDivisor& divisor = {});
+
+// Sum over rows of sum_i f_i P_i for one layer: P the mean normalised affinity, f the share of
 // tokens whose plain top-k of the unbiased affinities holds expert i. Gradient through P only. V3
 // report 2.1.2.
 Tensor sequence_balance_loss(const MoeConfig& moe, const Tensor& affinity_TE, int64_t B);

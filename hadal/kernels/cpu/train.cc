@@ -105,33 +105,37 @@ void rope(const float* x, int64_t x_row_stride, int64_t x_stride, float* y, int6
     }
 }
 
-void causal_softmax(float* score, float* lse, float scale, int64_t rows, int64_t L, int64_t visible) {
+void causal_softmax(float* score, float* lse, const int64_t* first, float scale, int64_t rows, int64_t L,
+                    int64_t visible) {
   for (int64_t r = 0; r < rows; ++r, score += L) {
-    const int64_t n = visible + r < L ? visible + r : L;
-    float top = score[0];
+    const int64_t begin = first ? first[r] : 0, end = visible + r < L ? visible + r : L;
+    float top = score[begin];
     HADAL_SIMD_MAX(top)
-    for (int64_t l = 0; l < n; ++l) top = score[l] > top ? score[l] : top;
+    for (int64_t l = begin; l < end; ++l) top = score[l] > top ? score[l] : top;
     float sum = 0;
     HADAL_SIMD_SUM(sum)
-    for (int64_t l = 0; l < n; ++l) {
+    for (int64_t l = begin; l < end; ++l) {
       score[l] = fast_exp((score[l] - top) * scale);
       sum += score[l];
     }
     const float inverse = 1.0f / sum;
     HADAL_SIMD
-    for (int64_t l = 0; l < n; ++l) score[l] *= inverse;
-    for (int64_t l = n; l < L; ++l) score[l] = 0;
+    for (int64_t l = begin; l < end; ++l) score[l] *= inverse;
+    for (int64_t l = 0; l < begin; ++l) score[l] = 0;
+    for (int64_t l = end; l < L; ++l) score[l] = 0;
     lse[r] = top * scale + __builtin_logf(sum);
   }
 }
 
-void causal_exp(float* score, const float* lse, float scale, int64_t rows, int64_t L, int64_t visible) {
+void causal_exp(float* score, const float* lse, const int64_t* first, float scale, int64_t rows, int64_t L,
+                int64_t visible) {
   for (int64_t r = 0; r < rows; ++r, score += L) {
-    const int64_t n = visible + r < L ? visible + r : L;
+    const int64_t begin = first ? first[r] : 0, end = visible + r < L ? visible + r : L;
     const float shift = lse[r];
     HADAL_SIMD
-    for (int64_t l = 0; l < n; ++l) score[l] = fast_exp(score[l] * scale - shift);
-    for (int64_t l = n; l < L; ++l) score[l] = 0;
+    for (int64_t l = begin; l < end; ++l) score[l] = fast_exp(score[l] * scale - shift);
+    for (int64_t l = 0; l < begin; ++l) score[l] = 0;
+    for (int64_t l = end; l < L; ++l) score[l] = 0;
   }
 }
 

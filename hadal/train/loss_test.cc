@@ -1,0 +1,117 @@
+#include "hadal/train/loss.h"
+
+#include <gtest/gtest.h>
+
+#include "hadal/config/weight_specs.h"
+#include "hadal/tensor/make.h"
+
+namespace hadal {
+namespace {
+
+ModelConfig small_config() {
+  ModelConfig c;
+  c.vocab_size = 40, c.width = 16, c.num_layers = 2, c.dense_dim = 24, c.max_positions = 64, c.mtp_depth = 1;
+  c.init_std = 0.1;
+  c.mla = {.num_heads = 2, .query_latent = 8, .kv_latent = 8, .nope_dim = 4, .rope_dim = 4, .value_dim = 4};
+  c.moe = {.num_experts = 4,
+           .num_shared = 1,
+           .top_k = 2,
+           .expert_dim = 8,
+           .num_groups = 2,
+           .num_groups_kept = 1,
+           .first_layer = 1,
+           .scoring = Scoring::kSigmoid,
+           .choice = Choice::kGroupTopTwo,
+           .normalize = true,
+           .scale = 2.5};
+  return c;
+}
+
+Tensor tokens(int64_t B, int64_t X) {
+  return arange(0, B * X).mul(7).remainder(40).view({B, X});
+}
+
+class Loss : public testing::Test {
+ protected:
+  Transformer model{small_config(), random_weights(small_config(), 1)};
+  Loss() {
+    for_each_weight(model.config(), model.weights(), [](const WeightSpec& spec, Tensor& w) {
+      if (spec.role != WeightRole::kBalanceBias) w.requires_grad_(true);
+    });
+  }
+  // Gradient of every weight in one vector, and they are cleared.
+  Tensor take_gradient() {
+    std::vector<Tensor> parts;
+    for_each_weight(model.config(), model.weights(), [&](const WeightSpec&, Tensor& w) {
+      if (w.grad().defined()) parts.push_back(w.grad().flatten());
+      w.mutable_grad().reset();
+    });
+    return concat(parts, 0);
+  }
+};
+
+// Training spec 17.2: parts with 3 and 1 valid targets must weigh 3 to 1, not 1 to 1.
+TEST_F(Loss, PartsOfAStepAddUpToTheWholeWhateverTheirSizes) {
+  const Tensor window = tokens(3, 12);
+  const BatchLoss whole = batch_loss(model, window, {});
+  whole.total.backward();
+  const Tensor want = take_gradient();
+  const LossDivisor divisor{.targets = count_targets(model.config(), window), .rows = 3};
+  double total = 0;
+  for (const auto& [first, n] : {std::pair<int64_t, int64_t>{0, 2}, {2, 1}}) {
+    const BatchLoss part = batch_loss(model, window.narrow(0, first, n), {}, divisor);
+    part.total.backward();
+    total += part.total.item<double>();
+  }
+  EXPECT_NEAR(total, whole.total.item<double>(), 1e-6);
+  EXPECT_LE((take_gradient() - want).abs().max().item<double>(), 1e-6);
+}
+
+TEST_F(Loss, DocumentsOfARowAreAsIfEachHadItsOwnRow) {
+  const int64_t cut = 6;
+  const Tensor window = tokens(1, 14);
+  Tensor start = zeros({1, 14}, at::kLong);
+  start.narrow(1, cut, 14 - cut).fill_(cut);
+  const TrainBatch packed(window, start);
+  // 12 targets, of which the one that crosses the border is none.
+  EXPECT_EQ(count_targets(model.config(), packed), 11);
+  const LossDivisor divisor{.targets = 11, .rows = 1};
+  const LossConfig plain{.balance_alpha = 0};
+  const double got = batch_loss(model, packed, plain, divisor).main.item<double>();
+  // Alone: the first document predicts its 5 later tokens, the second its 6 within the row's 12 inputs.
+  const auto alone = [&](int64_t first, int64_t inputs) {
+    const Tensor hidden = model.forward(window.narrow(1, first, inputs));
+    const Tensor target = window.narrow(1, first + 1, inputs).flatten();
+    return (model.logits(hidden[0]).logsumexp(-1) -
+            model.logits(hidden[0]).gather(1, target.unsqueeze(1)).squeeze(1))
+        .sum()
+        .item<double>();
+  };
+  EXPECT_NEAR(got, (alone(0, cut - 1) + alone(cut, 12 - cut)) / 11, 2e-6);
+}
+
+TEST_F(Loss, WithoutItsWeightTheMtpModuleLeavesTheMainGradientAlone) {
+  const Tensor window = tokens(2, 12);
+  batch_loss(model, window, {.mtp_weight = 0, .balance_alpha = 0}).total.backward();
+  const Tensor trunk = model.weights().layers[0].mla.kv_up.grad().clone();
+  take_gradient();
+  ModelConfig without = small_config();
+  without.mtp_depth = 0;
+  ModelWeights weights = model.weights();
+  weights.layers.pop_back();
+  const Transformer main_only(without, weights);
+  batch_loss(main_only, window.narrow(1, 0, 11), {.balance_alpha = 0}).total.backward();
+  EXPECT_TRUE(trunk.equal(model.weights().layers[0].mla.kv_up.grad()));
+}
+
+// Training spec 17.1.
+TEST(BalanceLoss, GivesTheKnownValueForTheKnownGate) {
+  const MoeConfig moe{
+      .num_experts = 4, .top_k = 2, .scoring = Scoring::kSigmoid, .choice = Choice::kGroupTopTwo};
+  const Tensor logits =
+      from_floats(std::vector<float>{1, 0, -1, .5f, .2f, 1.5f, .1f, -.3f, 2, -.5f, .4f, .3f}).view({3, 4});
+  EXPECT_NEAR(sequence_balance_loss(moe, logits.sigmoid(), 1).item<double>(), 1.0861760, 1e-6);
+}
+
+}  // namespace
+}  // namespace hadal
