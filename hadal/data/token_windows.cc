@@ -32,14 +32,18 @@ TokenSplit split_tokens(std::span<const int32_t> ids, double held_out_share, int
   return {{ids.begin(), cut}, {cut, ids.end()}};
 }
 
-Tensor random_windows(std::span<const int32_t> ids, int64_t B, int64_t X, uint64_t seed, int64_t step) {
+Tensor window_rows(std::span<const int32_t> ids, int64_t first, int64_t n, int64_t X, uint64_t seed) {
   const int64_t places = static_cast<int64_t>(ids.size()) - X + 1;
   std::vector<int64_t> starts;
-  for (int64_t b = 0; b < B; ++b) {
-    const double u = uniform(seed, stream_id("batches"), static_cast<uint64_t>(step * B + b));
+  for (int64_t row = first; row < first + n; ++row) {
+    const double u = uniform(seed, stream_id("batches"), static_cast<uint64_t>(row));
     starts.push_back(std::min(static_cast<int64_t>(u * static_cast<double>(places)), places - 1));
   }
   return windows_at(ids, starts, X);
+}
+
+Tensor random_windows(std::span<const int32_t> ids, int64_t B, int64_t X, uint64_t seed, int64_t step) {
+  return window_rows(ids, step * B, B, X, seed);
 }
 
 Tensor spread_windows(std::span<const int32_t> ids, int64_t most, int64_t X) {

@@ -19,6 +19,10 @@ TokenSplit split_tokens(std::span<const int32_t> ids, double held_out_share, int
 // whatever came before.
 Tensor random_windows(std::span<const int32_t> ids, int64_t B, int64_t X, uint64_t seed, int64_t step);
 
+// Rows first ... first + n - 1 of an endless sequence of such windows, [n, X] int64: row r is a function of
+// (seed, r).
+Tensor window_rows(std::span<const int32_t> ids, int64_t first, int64_t n, int64_t X, uint64_t seed);
+
 // Up to `most` windows of X tokens at even distances, [n, X] int64: a fixed set to measure on.
 Tensor spread_windows(std::span<const int32_t> ids, int64_t most, int64_t X);
 
