@@ -340,6 +340,7 @@ void read_post_processor(const JsonReader& in, element value, const std::string&
 void read_tokenizer_json(std::string_view text, std::string_view source, TokenizerModel& model,
                          size_t slack) {
   const JsonReader in(source);
+  if (text.empty()) parse_json(text, source);  // throws; simdjson would copy from a null pointer
   simdjson::dom::parser parser;
   element document;
   const bool copy = slack < simdjson::SIMDJSON_PADDING;
