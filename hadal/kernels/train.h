@@ -55,6 +55,9 @@ struct TrainKernels {
   // y_t = sum_a x[place[t, a]]: the backward of copying rows.
   void (*sum_rows)(const float* x, const int64_t* place, float* y, int64_t rows, int64_t A, int64_t D);
 
+  // Sum of x_i^2, in double.
+  double (*sum_squares)(const float* x, int64_t n);
+
   // AdamW (training spec 3): g is scaled, moments and weight are updated.
   void (*adamw)(float* p, float* m, float* v, const float* g, float g_scale, float beta1, float beta2,
                 float rate, float correct1, float correct2, float eps, float decay, int64_t n);

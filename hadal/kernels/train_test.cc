@@ -227,6 +227,9 @@ TEST(TrainKernels, RowDotsAndAdamwEqualTheFormulas) {
       for (int64_t d = 0; d < n; ++d) dot += a[r * (n + 1) + d] * b[r * n + d];
       expect_close(out[r], dot, 3, where);
     }
+    double squares = 0;
+    for (int64_t i = 0; i < n; ++i) squares += a[i] * a[i];
+    EXPECT_NEAR(k.sum_squares(a.data(), n), squares, 1e-12 * (1 + squares)) << where;
     Array p(n, offset, 4), m(n, offset, 5), v(n, offset, 6), g(n, offset, 7);
     for (int64_t i = 0; i < n; ++i) v.data()[i] = std::abs(v.data()[i]);
     const Array p0(n, offset, 4), m0(n, offset, 5);

@@ -7,6 +7,9 @@
 #include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
+#include <atomic>
+
 #include "hadal/kernels/train.h"
 #include "hadal/ops/fused.h"
 #include "hadal/ops/rope.h"
@@ -282,6 +285,26 @@ void multiply(const Tensor& x, const Tensor& w, const Tensor& out, int64_t begin
   at::mm_out(slice, x.narrow(0, begin, n), w);
 }
 
+// Runs body(expert, first row, rows) for every expert with rows, whole experts side by side, the largest
+// first. Each is computed by one thread, so nothing depends on how many there are.
+void for_each_expert(const std::vector<int64_t>& begin_E,
+                     const std::function<void(int64_t, int64_t, int64_t)>& body) {
+  std::vector<int64_t> order;
+  const auto rows = [&](int64_t e) {
+    return begin_E[static_cast<size_t>(e + 1)] - begin_E[static_cast<size_t>(e)];
+  };
+  for (int64_t e = 0; e + 1 < static_cast<int64_t>(begin_E.size()); ++e)
+    if (rows(e) > 0) order.push_back(e);
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return rows(a) > rows(b); });
+  std::atomic<size_t> next{0};
+  parallel_for(num_threads(), 1, [&](int64_t first, int64_t last) {
+    NoGrad no_grad;  // a mode of the thread
+    for (int64_t worker = first; worker < last; ++worker)
+      for (size_t i; (i = next++) < order.size();)
+        body(order[i], begin_E[static_cast<size_t>(order[i])], rows(order[i]));
+  });
+}
+
 class Experts : public Function<Experts> {
  public:
   static Tensor forward(AutogradContext* ctx, const Tensor& x_in, const Tensor& expert_TA,
@@ -296,21 +319,12 @@ class Experts : public Function<Experts> {
     const Tensor gate_UM = at::empty({U, M}, x_TD.options()), up_UM = at::empty({U, M}, x_TD.options());
     const Tensor hidden_UM = at::empty({U, M}, x_TD.options()), out_UD = at::empty({U, D}, x_TD.options());
     const TrainKernels& k = train_kernels();
-    for (int64_t e = 0; e < E; ++e) {
-      const int64_t begin = order.begin_E[static_cast<size_t>(e)],
-                    n = order.begin_E[static_cast<size_t>(e + 1)] - begin;
-      if (n == 0) continue;
+    for_each_expert(order.begin_E, [&](int64_t e, int64_t begin, int64_t n) {
       multiply(copy_UD, gate_EMD.select(0, e).t(), gate_UM, begin, n);
       multiply(copy_UD, up_EMD.select(0, e).t(), up_UM, begin, n);
-    }
-    parallel_for(U * M, 16384, [&](int64_t b, int64_t e) {
-      k.swiglu(floats(gate_UM) + b, floats(up_UM) + b, floats(hidden_UM) + b, e - b);
+      k.swiglu(floats(gate_UM) + begin * M, floats(up_UM) + begin * M, floats(hidden_UM) + begin * M, n * M);
+      multiply(hidden_UM, down_EDM.select(0, e).t(), out_UD, begin, n);
     });
-    for (int64_t e = 0; e < E; ++e) {
-      const int64_t begin = order.begin_E[static_cast<size_t>(e)],
-                    n = order.begin_E[static_cast<size_t>(e + 1)] - begin;
-      if (n > 0) multiply(hidden_UM, down_EDM.select(0, e).t(), out_UD, begin, n);
-    }
     const Tensor y_TD = at::empty({T, D}, x_TD.options());
     parallel_for(T, grain(A * D), [&](int64_t b, int64_t e) {
       k.combine(floats(out_UD), longs(order.place_U) + b * A, floats(weight_TA) + b * A, floats(y_TD) + b * D,
@@ -330,7 +344,6 @@ class Experts : public Function<Experts> {
     const std::vector<int64_t> begin_E = ctx->saved_data["begin"].toIntVector();
     const int64_t T = x_TD.size(0), D = x_TD.size(1), A = weight_TA.size(1), E = gate_EMD.size(0),
                   M = gate_EMD.size(1);
-    const int64_t U = T * A;
     const Tensor copy_UD = gather_rows(x_TD, token_U), dout_UD = gather_rows(grads[0].contiguous(), token_U);
     const Tensor hidden_UM = at::empty_like(gate_UM), dhidden_UM = at::empty_like(gate_UM);
     const Tensor dgate_UM = at::empty_like(gate_UM), dup_UM = at::empty_like(gate_UM),
@@ -339,50 +352,39 @@ class Experts : public Function<Experts> {
            ddown_EDM = at::empty_like(down_EDM);
     const Tensor dweight_TA = at::empty_like(weight_TA);
     const TrainKernels& k = train_kernels();
-    // Unweighted first: the gate weight's gradient is the product of this with the hidden row.
-    for_each_expert(begin_E, [&](int64_t e, int64_t begin, int64_t n) {
-      multiply(dout_UD, down_EDM.select(0, e), dhidden_UM, begin, n);
-    });
-    const float* weight = floats(weight_TA);
+    for (int64_t e = 0; e < E; ++e)  // no rows: no gradient
+      if (begin_E[static_cast<size_t>(e)] == begin_E[static_cast<size_t>(e + 1)])
+        for (const Tensor* gradient : {&dgate_EMD, &dup_EMD, &ddown_EDM}) gradient->select(0, e).zero_();
+    // The gate weights by sorted row, and where their gradients go.
+    std::vector<int64_t> copy_of_row(static_cast<size_t>(T * A));
     const int64_t* place = longs(place_U);
-    parallel_for(T, grain(A * M), [&](int64_t first, int64_t last) {
-      for (int64_t c = first * A; c < last * A; ++c) {
-        const int64_t at = place[c] * M;
+    for (int64_t c = 0; c < T * A; ++c) copy_of_row[static_cast<size_t>(place[c])] = c;
+    for_each_expert(begin_E, [&](int64_t e, int64_t begin, int64_t n) {
+      // Unweighted first: the gate weight's gradient is the product of this with the hidden row.
+      multiply(dout_UD, down_EDM.select(0, e), dhidden_UM, begin, n);
+      for (int64_t row = begin; row < begin + n; ++row) {
+        const int64_t c = copy_of_row[static_cast<size_t>(row)], at = row * M;
         float *h = floats(hidden_UM) + at, *dh = floats(dhidden_UM) + at;
+        const float weight = floats(weight_TA)[c];
         k.swiglu(floats(gate_UM) + at, floats(up_UM) + at, h, M);
         k.row_dot(dh, M, h, M, floats(dweight_TA) + c, 1, M);
-        for (int64_t m = 0; m < M; ++m) h[m] *= weight[c], dh[m] *= weight[c];
+        for (int64_t m = 0; m < M; ++m) h[m] *= weight, dh[m] *= weight;
         k.swiglu_backward(dh, floats(gate_UM) + at, floats(up_UM) + at, floats(dgate_UM) + at,
                           floats(dup_UM) + at, M);
       }
-    });
-    for (int64_t e = 0; e < E; ++e) {
-      const int64_t begin = begin_E[static_cast<size_t>(e)], n = begin_E[static_cast<size_t>(e + 1)] - begin;
       Tensor dgate = dgate_EMD.select(0, e), dup = dup_EMD.select(0, e), ddown = ddown_EDM.select(0, e);
-      if (n == 0) {
-        dgate.zero_(), dup.zero_(), ddown.zero_();
-        continue;
-      }
       const Tensor x = copy_UD.narrow(0, begin, n);
       at::mm_out(ddown, dout_UD.narrow(0, begin, n).t(), hidden_UM.narrow(0, begin, n));
       at::mm_out(dgate, dgate_UM.narrow(0, begin, n).t(), x);
       at::mm_out(dup, dup_UM.narrow(0, begin, n).t(), x);
       multiply(dgate_UM, gate_EMD.select(0, e), dcopy_UD, begin, n);
       dcopy_UD.narrow(0, begin, n).addmm_(dup_UM.narrow(0, begin, n), up_EMD.select(0, e));
-    }
+    });
     const Tensor dx_TD = at::empty_like(x_TD);
     parallel_for(T, grain(A * D), [&](int64_t b, int64_t e) {
       k.sum_rows(floats(dcopy_UD), place + b * A, floats(dx_TD) + b * D, e - b, A, D);
     });
-    (void)U;
     return {dx_TD, Tensor(), dweight_TA, dgate_EMD, dup_EMD, ddown_EDM};
-  }
-
- private:
-  template <class Body>
-  static void for_each_expert(const std::vector<int64_t>& begin_E, const Body& body) {
-    for (size_t e = 0; e + 1 < begin_E.size(); ++e)
-      if (begin_E[e + 1] > begin_E[e]) body(static_cast<int64_t>(e), begin_E[e], begin_E[e + 1] - begin_E[e]);
   }
 };
 

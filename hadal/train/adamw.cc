@@ -9,6 +9,29 @@
 
 namespace hadal {
 
+namespace {
+
+float* floats(const Tensor& x, int64_t at) {
+  return static_cast<float*>(x.data_ptr()) + at;
+}
+
+// By blocks of fixed size, added in order: the same for any number of threads.
+double sum_squares(const Tensor& x) {
+  constexpr int64_t kBlock = 1 << 16;
+  const int64_t n = x.numel(), blocks = (n + kBlock - 1) / kBlock;
+  std::vector<double> partial(static_cast<size_t>(blocks));
+  parallel_for(blocks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b)
+      partial[static_cast<size_t>(b)] =
+          train_kernels().sum_squares(floats(x, b * kBlock), std::min(kBlock, n - b * kBlock));
+  });
+  double sum = 0;
+  for (const double part : partial) sum += part;
+  return sum;
+}
+
+}  // namespace
+
 AdamW::AdamW(Transformer& model, const AdamWConfig& config) : config_(config) {
   for_each_weight(model.config(), model.weights(), [&](const WeightSpec& spec, Tensor& weight) {
     if (spec.role == WeightRole::kBalanceBias) return;
@@ -21,8 +44,7 @@ double AdamW::step(double learning_rate) {
   NoGrad no_grad;
   double squares = 0;
   for (const Slot& slot : slots_)
-    if (slot.weight.grad().defined())
-      squares += slot.weight.grad().to(at::kDouble).pow(2).sum().item<double>();
+    if (slot.weight.grad().defined()) squares += sum_squares(slot.weight.grad().contiguous());
   const double norm = std::sqrt(squares);
   const double scale = std::min(1.0, config_.clip / (norm + 1e-6));
   if (std::isfinite(norm)) ++steps_;
@@ -33,9 +55,8 @@ double AdamW::step(double learning_rate) {
     Tensor& grad = slot.weight.mutable_grad();
     if (std::isfinite(norm)) {
       const Tensor g = grad.defined() ? grad.contiguous() : zeros(slot.weight.sizes());
-      const auto at = [](const Tensor& x, int64_t i) { return static_cast<float*>(x.data_ptr()) + i; };
       parallel_for(slot.weight.numel(), 16384, [&](int64_t b, int64_t e) {
-        train_kernels().adamw(at(slot.weight, b), at(slot.m, b), at(slot.v, b), at(g, b),
+        train_kernels().adamw(floats(slot.weight, b), floats(slot.m, b), floats(slot.v, b), floats(g, b),
                               static_cast<float>(scale), static_cast<float>(config_.beta1),
                               static_cast<float>(config_.beta2), static_cast<float>(learning_rate),
                               static_cast<float>(correct1), static_cast<float>(correct2),

@@ -231,6 +231,13 @@ void sum_rows(const float* x, const int64_t* place, float* y, int64_t rows, int6
   }
 }
 
+double sum_squares(const float* x, int64_t n) {
+  double sum = 0;
+  HADAL_SIMD_SUM(sum)
+  for (int64_t i = 0; i < n; ++i) sum += (double)x[i] * (double)x[i];
+  return sum;
+}
+
 void adamw(float* __restrict p, float* __restrict m, float* __restrict v, const float* __restrict g,
            float g_scale, float beta1, float beta2, float rate, float correct1, float correct2, float eps,
            float decay, int64_t n) {
@@ -247,20 +254,9 @@ void adamw(float* __restrict p, float* __restrict m, float* __restrict v, const 
 }  // namespace
 
 extern const TrainKernels kTrain;
-const TrainKernels kTrain = {HADAL_STR(HADAL_ISA),
-                             rms_norm,
-                             rms_norm_backward,
-                             swiglu,
-                             swiglu_backward,
-                             rope,
-                             causal_softmax,
-                             causal_exp,
-                             softmax_backward,
-                             row_dot,
-                             cross_entropy,
-                             combine,
-                             combine_backward,
-                             sum_rows,
-                             adamw};
+const TrainKernels kTrain = {HADAL_STR(HADAL_ISA), rms_norm, rms_norm_backward, swiglu,
+                             swiglu_backward,      rope,     causal_softmax,    causal_exp,
+                             softmax_backward,     row_dot,  cross_entropy,     combine,
+                             combine_backward,     sum_rows, sum_squares,       adamw};
 
 }  // namespace hadal::kernels::HADAL_ISA
