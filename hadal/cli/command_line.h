@@ -14,6 +14,7 @@ struct Handlers {
   std::function<int(const RunOptions&)> run;
   std::function<int(const LogitsOptions&)> logits;
   std::function<int(const TrainOptions&)> train;
+  std::function<int(const EvalOptions&)> eval;
   std::function<int(const QuickstartOptions&)> quickstart;
   std::function<int(const std::string&, char**)> elsewhere;
 };

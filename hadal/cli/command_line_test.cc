@@ -100,13 +100,32 @@ TEST(CommandLine, TextThatIsNotUtf8IsRefusedBeforeAnyWork) {
 }
 
 TEST(CommandLine, TrainNeedsAnEnd) {
+  const auto model = [](std::vector<std::string> more) {
+    std::vector<std::string> all{"train", "--data", "d", "--out", "o"};
+    all.insert(all.end(), more.begin(), more.end());
+    return train_config_of(given(all).train.value()).model;
+  };
   EXPECT_EQ(given({"train", "--data", "d", "--out", "o"}).code, 2);
-  EXPECT_EQ(given({"train", "--data", "d", "--out", "o", "--steps", "3"}).train->preset, "tiny");
-  EXPECT_EQ(given({"train", "--data", "d", "--out", "o", "--minutes", "0.5", "--config", "c"}).train->preset,
-            "");
+  EXPECT_EQ(model({"--steps", "3"}).preset, "tiny");
+  EXPECT_EQ(model({"--minutes", "0.5", "--config", "c"}).preset, "");
+  EXPECT_EQ(model({"--minutes", "0.5", "--config", "c"}).config, "c");
   EXPECT_EQ(
       given({"train", "--data", "d", "--out", "o", "--steps", "3", "--preset", "v3", "--config", "c"}).code,
       2);
+}
+
+TEST(CommandLine, TrainFlagsAreKeysAndSetComesLast) {
+  const Given result = given({"train", "--data", "d", "--out", "o", "--steps", "3", "--lr", "0.5", "--batch",
+                              "2", "--set", "batch.sequences=4", "--mtp-weight", "0"});
+  const TrainConfig config = train_config_of(result.train.value());
+  EXPECT_EQ(config.data.text, "d");
+  EXPECT_EQ(config.run.out, "o");
+  EXPECT_EQ(config.run.steps, 3);
+  EXPECT_EQ(config.optimizer.lr, 0.5);
+  EXPECT_EQ(config.batch.sequences, 4);
+  EXPECT_EQ(config.loss.mtp_weight, 0);
+  EXPECT_EQ(config.loss.mtp_weight_late, 0);
+  EXPECT_EQ(given({"train", "--data", "d", "--out", "o", "--steps", "3", "--set", "lr"}).code, 2);
 }
 
 TEST(CommandLine, ACommandThatTheProgramLacksFailsByName) {

@@ -6,6 +6,7 @@ int main(int argc, char** argv) {
   const hadal::Handlers handlers{.run = hadal::run_run,
                                  .logits = hadal::run_logits,
                                  .train = hadal::run_train,
+                                 .eval = hadal::run_eval,
                                  .quickstart = hadal::run_quickstart};
   return hadal::hadal_main(argc, argv, handlers);
 }

@@ -109,26 +109,15 @@ void add_logits(CLI::App& app, LogitsOptions& o) {
   threads(app, o.threads);
 }
 
-void add_train(CLI::App& app, TrainOptions& o) {
-  auto* preset =
-      choice_flag(app, "--preset", o.preset, "built-in configuration; default tiny", preset_names());
-  file_flag(app, "--config", o.config, "config.json of the model")->excludes(preset);
-  file_flag(app, "--data", o.data, "UTF-8 text to learn from")->required();
-  file_flag(app, "--tokenizer", o.tokenizer, "tokenizer.json or its folder; default: learned from the data");
-  file_flag(app, "--out", o.out, "folder to write the model to", "DIR")->required();
-  not_negative_flag(app, "--minutes", o.minutes, "stop after this time; 0: no limit");
-  count_or_zero_flag(app, "--steps", o.steps, "stop after this many steps; 0: no limit");
-  count_flag(app, "--batch", o.batch, "sequences per step");
-  number_flag(
-      app, "--length", o.length, "tokens per sequence", [](int64_t x) { return x >= 2; },
-      "an integer of at least 2");
-  positive_flag(app, "--lr", o.lr, "peak learning rate");
-  count_or_zero_flag(app, "--warmup", o.warmup, "steps of linear warm-up");
-  not_negative_flag(app, "--weight-decay", o.weight_decay, "of matrices");
-  positive_flag(app, "--clip", o.clip, "global gradient norm at most");
-  not_negative_flag(app, "--mtp-weight", o.mtp_weight, "of the multi-token prediction loss");
-  seed(app, o.seed, "of initial weights and data order");
+void add_eval(CLI::App& app, EvalOptions& o) {
+  model(app, o.model);
+  file_flag(app, "--data", o.data, "UTF-8 text, or token shards: their held-out part, if they have one")
+      ->required();
+  count_or_zero_flag(app, "--length", o.length, "tokens per row; 0: 512, or the model's context");
+  count_or_zero_flag(app, "--rows", o.rows, "at most this many rows, at even distances; 0: all");
+  dtype(app, o.dtype);
   threads(app, o.threads);
+  json_flag(app, o.json);
 }
 
 void add_quickstart(CLI::App& app, QuickstartOptions& o) {

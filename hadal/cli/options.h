@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "hadal/checkpoint.h"
+#include "hadal/config/train_config.h"
 #include "hadal/engine/sampler.h"
 
 namespace CLI {
@@ -48,22 +49,27 @@ struct LogitsOptions {
 };
 
 struct TrainOptions {
-  std::string preset;     // one of preset, config; neither: tiny
-  std::string config;     // config.json or its folder
-  std::string data;       // UTF-8 text
-  std::string tokenizer;  // folder or tokenizer.json; "": learned from the data
-  std::string out;        // folder to write the model to
-  double minutes = 0;     // 0: no limit; one of minutes, steps is set
-  int64_t steps = 0;      // 0: no limit
-  int64_t batch = 8;      // sequences per step
-  int64_t length = 128;   // tokens per sequence
-  double lr = 1e-3;       // peak
-  int64_t warmup = 20;    // steps of linear warm-up
-  double weight_decay = 0.1;
-  double clip = 1.0;  // global gradient norm
-  double mtp_weight = 0.3;
-  uint64_t seed = 0;
+  std::string config;                                      // TOML of the run; "": none
+  std::string data;                                        // text or tokens
+  TrainConfig flags;                                       // defaults of the flags, for their help
+  std::vector<std::pair<std::string, std::string>> given;  // key and value of each flag
+  std::vector<std::string> set;                            // "section.key=value"
+  bool print_config = false, force_config = false, restart = false;
+};
+// The file, over it the flags, over them --set. Throws invalid_config.
+TrainConfig train_config_of(const TrainOptions& options);
+// Is --data token files or a folder of them (else: text)?
+bool is_token_data(const std::string& path);
+void finish_train(TrainOptions& options);  // rules across flags; throws CLI::Error
+
+struct EvalOptions {
+  std::string model;
+  std::string data;    // UTF-8 text or token files
+  int64_t length = 0;  // tokens a row; 0: 512, or the model's context if that is less
+  int64_t rows = 0;    // at most this many, at even distances; 0: all
+  std::string dtype = "auto";
   int64_t threads = 0;
+  bool json = false;
 };
 
 struct QuickstartOptions {
@@ -132,6 +138,7 @@ struct CompletionOptions {
 void add_run(CLI::App& app, RunOptions& options);
 void add_logits(CLI::App& app, LogitsOptions& options);
 void add_train(CLI::App& app, TrainOptions& options);
+void add_eval(CLI::App& app, EvalOptions& options);
 void add_quickstart(CLI::App& app, QuickstartOptions& options);
 void add_info(CLI::App& app, InfoOptions& options);
 void add_inspect(CLI::App& app, InspectOptions& options);

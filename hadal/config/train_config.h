@@ -38,12 +38,14 @@ struct DataSection {
   std::string tokenizer;             // folder or tokenizer.json; "": learned from the text
   double held_out_share = 0.1;       // of a text: its end
   double fim_rate = 0;
+  bool mask_documents = false;
   void fields(auto&& f) {
     f("text", text, "UTF-8 text to learn from");
     f("sources", sources, "token shards to learn from instead, as PATH or PATH=WEIGHT");
     f("tokenizer", tokenizer, "tokenizer.json or its folder; empty: the sources', or learned from the text");
     f("held_out_share", held_out_share, "share of the tokens, the end, that is only measured on");
     f("fim_rate", fim_rate, "share of the sources' documents with their middle moved to the end");
+    f("mask_documents", mask_documents, "sources: attention and targets stay within a document");
   }
 };
 

@@ -1,6 +1,7 @@
 // AdamW with bias correction and decoupled decay, the global gradient norm and the balance bias step
 // (training spec 3, 6.3).
 #pragma once
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,13 @@ class AdamW {
   double step(double learning_rate);
 
   int64_t num_steps() const { return steps_; }
+  void set_num_steps(int64_t steps) { steps_ = steps; }
+
+  // Calls f(name, m, v) for each trained weight, by its name of weight_specs(): what a checkpoint keeps.
+  using MomentVisitor = std::function<void(const std::string&, Tensor& m, Tensor& v)>;
+  void for_each_moment(const MomentVisitor& f) {
+    for (Slot& slot : slots_) f(slot.name, slot.m, slot.v);
+  }
 
  private:
   struct Slot {

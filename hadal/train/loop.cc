@@ -3,12 +3,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <numbers>
 
 #include "hadal/base/text.h"
 #include "hadal/error.h"
-#include "hadal/ops/cross_entropy.h"
 #include "hadal/tensor/make.h"
+#include "hadal/train/schedule.h"
 
 namespace hadal {
 namespace {
@@ -19,91 +18,265 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-void check_config(const TrainLoopConfig& c) {
-  const auto need = [](bool good, const std::string& what) {
-    if (!good) throw Error(ErrorCode::kInvalidArgument, "[train.loop] " + what);
-  };
-  need(c.batch > 0, cat("batch is ", c.batch, ", need at least 1."));
-  need(c.length > 0, cat("length is ", c.length, ", need at least 1."));
-  need(c.steps >= 0, cat("steps is ", c.steps, ", need 0 (as many as fit in the time) or more."));
-  need(c.minutes > 0 || c.steps > 0,
-       "neither steps nor minutes is set: the run would never end. Give one of them.");
-  need(c.peak_rate > 0, cat("learning rate is ", c.peak_rate, ", need more than 0."));
+constexpr int64_t kProbeSteps = 8;  // after which a run bounded by time fixes its number of steps
+
+AdamWConfig adamw_config(const OptimizerSection& o) {
+  return {.beta1 = o.beta1, .beta2 = o.beta2, .eps = o.eps, .weight_decay = o.weight_decay, .clip = o.clip};
+}
+
+// The loads of a step's micro-batches, added up.
+void add_loads(std::vector<ExpertLoad>& sum, const std::vector<ExpertLoad>& part) {
+  if (sum.empty()) {
+    sum = part;
+    return;
+  }
+  for (size_t i = 0; i < sum.size(); ++i) sum[i].count_E = sum[i].count_E + part[i].count_E;
+}
+
+TrainBatch rows_of(const TrainBatch& batch, int64_t first, int64_t n) {
+  const Tensor& segments = batch.segment_start_BX;
+  return {batch.window_BX.narrow(0, first, n), segments.defined() ? segments.narrow(0, first, n) : Tensor()};
 }
 
 }  // namespace
 
-double learning_rate(const TrainLoopConfig& config, int64_t step, int64_t steps) {
-  constexpr double kPlateauEnd = 0.676, kCosineEnd = 0.966, kFloor = 0.1;
-  const auto warmup =
-      static_cast<double>(std::clamp<int64_t>(config.warmup, 1, std::max<int64_t>(1, steps / 4)));
-  const double done = static_cast<double>(step + 1) / static_cast<double>(steps);
-  if (static_cast<double>(step + 1) < warmup)
-    return config.peak_rate * static_cast<double>(step + 1) / warmup;
-  if (done <= kPlateauEnd) return config.peak_rate;
-  const double t = std::min(1.0, (done - kPlateauEnd) / (kCosineEnd - kPlateauEnd));
-  return config.peak_rate * (kFloor + (1 - kFloor) * 0.5 * (1 + std::cos(std::numbers::pi * t)));
+Trainer::Trainer(const TrainConfig& config, const ModelConfig& model, TrainRows rows, TrainHooks hooks)
+    : config_(config),
+      rows_(std::move(rows)),
+      hooks_(std::move(hooks)),
+      model_(model, random_weights(model, config.run.seed)),
+      optimizer_(model_, adamw_config(config.optimizer)) {
+  if (config.optimizer.ema > 0) average_.emplace(model_, config.optimizer.ema);
+  counters_.planned_steps = config.run.steps;
+  counters_.data = rows_.fingerprint;
 }
 
-HeldOut evaluate(const Transformer& model, std::span<const int32_t> ids, int64_t length, int64_t most) {
-  NoGrad no_grad;
-  const int64_t J = std::min<int64_t>(1, model.config().mtp_depth), X = length + 1 + J;
-  const Tensor windows_NX = spread_windows(ids, most, X);
-  constexpr int64_t kRows = 8;
-  HeldOut sum;
-  double targets = 0, guesses = 0;
-  for (int64_t at = 0; at < windows_NX.size(0); at += kRows) {
-    const Tensor x = windows_NX.narrow(0, at, std::min(kRows, windows_NX.size(0) - at));
-    const Tensor hidden = model.forward(x.narrow(1, 0, length));
-    const Tensor logits = model.logits(hidden);
-    sum.loss += cross_entropy(logits.flatten(0, 1), x.narrow(1, 1, length).flatten()).sum().item<double>();
-    targets += static_cast<double>(x.size(0) * length);
-    if (J == 0) continue;
-    // The module at i and the main model at i+1 both predict token i+2.
-    const Tensor guess =
-        model.logits(model.mtp(0, hidden, x.narrow(1, 1, length))).argmax(-1).narrow(1, 0, length - 1);
-    sum.mtp_acceptance += guess.eq(logits.argmax(-1).narrow(1, 1, length - 1)).sum().item<double>();
-    guesses += static_cast<double>(guess.numel());
+bool Trainer::resume() {
+  const auto found = hooks_.checkpoints ? hooks_.checkpoints->newest() : std::nullopt;
+  if (found) resume(*found);
+  return found.has_value();
+}
+
+void Trainer::resume(const std::filesystem::path& checkpoint) {
+  counters_ = restore(checkpoint, model_, optimizer_, average());
+  if (!rows_.fingerprint.empty() && counters_.data != rows_.fingerprint)
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        cat("[train.resume] ", checkpoint.string(),
+            ": trained on other data or in another order. Give the same data, or another run folder."));
+  if (config_.run.steps > 0 && config_.run.steps != counters_.planned_steps) {  // forced
+    counters_.planned_steps = config_.run.steps;
+    counters_.finished = counters_.step >= counters_.planned_steps;
   }
-  return {sum.loss / targets, guesses > 0 ? sum.mtp_acceptance / guesses : 0.0};
+  saved_step_ = counters_.step;
+  saved_at_ = counters_.seconds;
+  if (hooks_.metrics) hooks_.metrics->truncate_after(counters_.step);
+  progress_.step = counters_.step, progress_.steps = counters_.planned_steps;
+  progress_.seconds = counters_.seconds, progress_.skipped = counters_.skipped;
 }
 
-TrainProgress train(Transformer& model, const TokenSplit& tokens, const TrainLoopConfig& config,
-                    const std::function<void(const TrainProgress&)>& report, const std::atomic<bool>* stop) {
-  check_config(config);
-  constexpr int64_t kProbeSteps = 8;  // after which a run bounded by time fixes its number of steps
-  const int64_t X = config.length + 1 + model.config().mtp_depth;
-  const double budget = config.minutes > 0 ? config.minutes * 60 : INFINITY;
-  AdamW optimizer(model, config.adamw);
-  TrainProgress p;
-  p.steps = config.steps;
-  const auto start = Clock::now();
-  auto settled = start;
-  for (; p.steps == 0 || p.step < p.steps;) {
-    const BatchLoss loss =
-        batch_loss(model, random_windows(tokens.train, config.batch, X, config.seed, p.step), config.loss);
-    loss.total.backward();
-    // Until the length is known the run is in its warm-up: any large number gives the same start.
-    const int64_t planned = p.steps > 0 ? p.steps : 1000;
-    p.rate = learning_rate(config, p.step, planned);
-    p.grad_norm = optimizer.step(p.rate);
-    if (!std::isfinite(p.grad_norm)) ++p.skipped;
-    update_balance_bias(model, loss.loads, config.bias_step);
-    p.loss = loss.main.item<double>();
-    p.mtp_loss = loss.mtp.empty() ? 0 : loss.mtp[0].item<double>();
-    p.max_violation = max_violation(loss.loads);
-    ++p.step;
-    p.seconds = seconds_since(start);
-    p.tokens_per_second = static_cast<double>(p.step * config.batch * config.length) / p.seconds;
-    if (p.step == 2) settled = Clock::now();  // the first steps warm caches and are slower
-    if (p.steps == 0 && p.step == kProbeSteps) {
-      const double step_seconds = seconds_since(settled) / static_cast<double>(kProbeSteps - 2);
-      p.steps = std::max<int64_t>(p.step + 1, static_cast<int64_t>(0.98 * budget / step_seconds));
+// Until the length is known the run is in its warm-up: any large number gives the same start.
+int64_t Trainer::planned() const {
+  return counters_.planned_steps > 0 ? counters_.planned_steps : 1000;
+}
+
+HeldOut Trainer::measure() const {
+  return evaluate(model_, rows_.held_out_NX, rows_.token_bytes);
+}
+
+bool Trainer::step() {
+  const int64_t J = model_.config().mtp_depth, T = config_.batch.length;
+  const int64_t B = batch_size(config_.batch, counters_.tokens);
+  const int64_t total_tokens = planned_tokens(config_.batch, planned());
+  const double done = static_cast<double>(counters_.tokens + B * T) / static_cast<double>(total_tokens);
+  const double lambda = mtp_weight(config_.loss, done);
+  const TrainBatch whole = rows_.read(counters_.next_row, B);
+  // Sums are divided by the counts of the whole step, so micro-batches add up to it.
+  const LossDivisor divisor{.targets = std::max<int64_t>(1, count_targets(model_.config(), whole)),
+                            .rows = B};
+
+  progress_.loss = progress_.mtp_loss = progress_.balance_loss = 0;
+  mtp_losses_.assign(static_cast<size_t>(J), 0);
+  std::vector<ExpertLoad> loads;
+  const int64_t micro = config_.batch.micro > 0 ? std::min(config_.batch.micro, B) : B;
+  for (int64_t at = 0; at < B; at += micro) {
+    const BatchLoss part =
+        batch_loss(model_, rows_of(whole, at, std::min(micro, B - at)),
+                   {.mtp_weight = lambda, .balance_alpha = config_.loss.balance_alpha}, divisor);
+    part.total.backward();
+    progress_.loss += part.main.item<double>();
+    progress_.balance_loss += part.balance.item<double>();
+    for (size_t k = 0; k < part.mtp.size(); ++k) mtp_losses_[k] += part.mtp[k].item<double>();
+    add_loads(loads, part.loads);
+  }
+  if (J > 0) progress_.mtp_loss = mtp_losses_[0];
+  progress_.rate = learning_rate(config_.schedule, config_.optimizer.lr, counters_.step, planned(), done);
+  progress_.grad_norm = optimizer_.step(progress_.rate);
+  const bool finite = std::isfinite(progress_.grad_norm);
+  progress_.max_violation = max_violation(loads);
+  has_experts_ = !loads.empty();
+  if (finite) {
+    const double gamma = bias_step(config_.loss, done);
+    if (gamma > 0) update_balance_bias(model_, loads, gamma);
+    if (average_) average_->update(model_);
+    counters_.skips_in_a_row = 0;
+  } else {
+    ++counters_.skipped, ++counters_.skips_in_a_row;
+  }
+  for (const ExpertLoad& load : loads) {
+    const std::vector<int64_t> counts = to_ints(load.count_E);
+    std::vector<int64_t>& sum = counters_.load_since[load.layer];
+    sum.resize(counts.size());
+    for (size_t i = 0; i < counts.size(); ++i) sum[i] += counts[i];
+  }
+  ++counters_.step;
+  counters_.tokens += B * T, counters_.next_row += B;
+  step_tokens_ = B * T, process_tokens_ += step_tokens_;
+  return finite;
+}
+
+void Trainer::record_step() {
+  StepRecord record{.step = counters_.step,
+                    .tokens = counters_.tokens,
+                    .loss = progress_.loss,
+                    .mtp_loss = mtp_losses_,
+                    .balance_loss = progress_.balance_loss,
+                    .lr = progress_.rate,
+                    .grad_norm = progress_.grad_norm,
+                    .skipped = counters_.skipped};
+  if (has_experts_) record.max_vio = progress_.max_violation;
+  const TimingRecord timing{.step = counters_.step,
+                            .seconds = step_seconds_,
+                            .tokens_per_second = static_cast<double>(step_tokens_) / step_seconds_};
+  if (hooks_.metrics) hooks_.metrics->add(record), hooks_.metrics->add(timing);
+  if (hooks_.tensorboard) hooks_.tensorboard->add(record), hooks_.tensorboard->add(timing);
+}
+
+void Trainer::record_loads() {
+  LoadRecord record{.step = counters_.step};
+  for (const auto& [layer, load] : counters_.load_since) record.layers.push_back({layer, load});
+  counters_.load_since.clear();
+  if (record.layers.empty()) return;
+  if (hooks_.metrics) hooks_.metrics->add(record);
+  if (hooks_.tensorboard) hooks_.tensorboard->add(record);
+}
+
+void Trainer::record_eval() {
+  if (!rows_.held_out_NX.defined() || rows_.held_out_NX.size(0) == 0) return;
+  const HeldOut found = measure();
+  const EvalRecord record{.step = counters_.step,
+                          .loss = found.loss,
+                          .bits_per_byte = found.bits_per_byte,
+                          .mtp_acceptance = found.mtp_acceptance,
+                          .max_vio = found.max_vio};
+  if (hooks_.metrics) hooks_.metrics->add(record);
+  if (hooks_.tensorboard) hooks_.tensorboard->add(record);
+  if (hooks_.measured) hooks_.measured(record);
+}
+
+// Fixes the number of steps of a run bounded by time.
+void Trainer::calibrate() {
+  if (process_steps_ == 2) settled_seconds_ = process_seconds_;  // the first steps warm caches and are slower
+  if (counters_.planned_steps > 0 || process_steps_ < kProbeSteps) return;
+  const double one = (process_seconds_ - settled_seconds_) / static_cast<double>(process_steps_ - 2);
+  const double left = 0.98 * config_.run.minutes * 60 - counters_.seconds;
+  counters_.planned_steps = counters_.step + std::max<int64_t>(1, static_cast<int64_t>(left / one));
+}
+
+bool Trainer::save_is_due() const {
+  const CheckpointSection& c = config_.checkpoint;
+  if (hooks_.save && hooks_.save->load()) return true;
+  if (counters_.skips_in_a_row > 0) return false;  // not on the way to a rollback
+  return (c.every > 0 && counters_.step % c.every == 0) ||
+         (c.minutes > 0 && counters_.seconds - saved_at_ >= c.minutes * 60);
+}
+
+void Trainer::save() {
+  if (hooks_.save) hooks_.save->store(false);
+  if (!hooks_.checkpoints || (saved_step_ == counters_.step && !counters_.finished)) return;
+  if (hooks_.metrics) hooks_.metrics->sync();
+  hooks_.checkpoints->save(
+      take_snapshot(counters_, model_, optimizer_, average(), hooks_.checkpoints->copies()));
+  saved_step_ = counters_.step;
+  saved_at_ = counters_.seconds;
+}
+
+// Back to the last good checkpoint, or to the start, with the data that follow the bad ones.
+bool Trainer::roll_back() {
+  const int64_t row = counters_.next_row, skipped = counters_.skipped, failed_step = counters_.step;
+  const int64_t rollbacks = counters_.rollbacks + 1, planned_steps = counters_.planned_steps;
+  const double seconds = counters_.seconds;
+  const std::string trouble =
+      cat(counters_.skips_in_a_row, " steps in a row had a non-finite gradient, the last is ", failed_step);
+  if (rollbacks > config_.checkpoint.max_rollbacks) {
+    if (hooks_.note) hooks_.note(cat(trouble, "; rolling back has not helped ", rollbacks - 1, " times."));
+    return false;
+  }
+  const auto found = hooks_.checkpoints ? hooks_.checkpoints->newest(/*good=*/true) : std::nullopt;
+  if (found) {
+    counters_ = restore(*found, model_, optimizer_, average());
+  } else {
+    NoGrad no_grad;
+    ModelWeights start = random_weights(model_.config(), config_.run.seed);
+    std::vector<Tensor> tensors;
+    for_each_weight(model_.config(), start,
+                    [&](const WeightSpec&, Tensor& tensor) { tensors.push_back(tensor); });
+    size_t next = 0;
+    for_each_weight(model_.config(), model_.weights(),
+                    [&](const WeightSpec&, Tensor& tensor) { tensor.copy_(tensors[next++]); });
+    optimizer_.for_each_moment([](const std::string&, Tensor& m, Tensor& v) { m.zero_(), v.zero_(); });
+    optimizer_.set_num_steps(0);
+    if (average_) average_.emplace(model_, config_.optimizer.ema);
+    counters_ = {.data = rows_.fingerprint};
+  }
+  counters_.next_row = row, counters_.skipped = skipped, counters_.rollbacks = rollbacks;
+  counters_.planned_steps = planned_steps, counters_.seconds = seconds, counters_.skips_in_a_row = 0;
+  if (hooks_.checkpoints) hooks_.checkpoints->drop_after(counters_.step);
+  if (hooks_.metrics) hooks_.metrics->truncate_after(counters_.step);
+  saved_step_ = counters_.step;
+  if (hooks_.note)
+    hooks_.note(cat(trouble, ": back to step ", counters_.step, ", on with the data from row ", row, "."));
+  return true;
+}
+
+void Trainer::after_step(bool last) {
+  record_step();
+  const EvalSection& e = config_.eval;
+  if (e.loads_every > 0 && counters_.step % e.loads_every == 0) record_loads();
+  if (last || (e.every > 0 && counters_.step % e.every == 0)) record_eval();
+  counters_.finished = last;
+  if (last || save_is_due()) save();
+}
+
+TrainEnd Trainer::run() {
+  const double budget = config_.run.minutes > 0 ? config_.run.minutes * 60 : INFINITY;
+  const auto stopping = [&] { return hooks_.stop && hooks_.stop->load(); };
+  if (counters_.finished) return TrainEnd::kFinished;
+  if (counters_.step == 0 && (!hooks_.metrics || hooks_.metrics->last_step() < 0)) record_eval();
+  auto last_time = Clock::now();
+  while (!counters_.finished) {
+    if (stopping()) {
+      counters_.skips_in_a_row > 0 ? (saved_step_ = -1, save()) : save();
+      return TrainEnd::kStopped;
     }
-    report(p);
-    if (p.seconds >= budget || (stop && stop->load())) break;
+    step();
+    step_seconds_ = seconds_since(last_time);
+    last_time = Clock::now();
+    counters_.seconds += step_seconds_, process_seconds_ += step_seconds_, ++process_steps_;
+    calibrate();
+    progress_.step = counters_.step, progress_.steps = counters_.planned_steps;
+    progress_.seconds = counters_.seconds, progress_.skipped = counters_.skipped;
+    progress_.tokens_per_second = static_cast<double>(process_tokens_) / process_seconds_;
+    if (counters_.skips_in_a_row > config_.checkpoint.max_skips_in_a_row) {
+      if (!roll_back()) return TrainEnd::kFailed;
+      continue;
+    }
+    const bool last = (counters_.planned_steps > 0 && counters_.step >= counters_.planned_steps) ||
+                      counters_.seconds >= budget;
+    after_step(last);
+    if (hooks_.report) hooks_.report(progress_);
   }
-  return p;
+  return TrainEnd::kFinished;
 }
 
 }  // namespace hadal

@@ -1,53 +1,103 @@
-// A plain training loop: random windows, AdamW, auxiliary-loss-free balance, MTP, held-out loss.
+// The training loop: rows in, a better model out, whatever happens in between.
 #pragma once
 #include <atomic>
 #include <functional>
+#include <optional>
+#include <string>
 #include <vector>
 
-#include "hadal/data/token_windows.h"
+#include "hadal/config/train_config.h"
+#include "hadal/report/metrics.h"
+#include "hadal/report/tensorboard.h"
 #include "hadal/train/adamw.h"
-#include "hadal/train/loss.h"
+#include "hadal/train/evaluate.h"
+#include "hadal/train/train_state.h"
 
 namespace hadal {
 
-struct TrainLoopConfig {
-  int64_t batch = 16;       // sequences a step
-  int64_t length = 128;     // tokens a sequence
-  int64_t steps = 0;        // 0: as many as fit in `minutes`
-  double minutes = 0;       // wall time the loop may take; 0: no limit. One of steps, minutes is needed
-  double peak_rate = 3e-3;  // learning rate after warm-up
-  int64_t warmup = 20;      // steps of linear warm-up
-  double bias_step = 3e-3;  // gamma of the balance bias; short runs need more than V3's 1e-3
-  uint64_t seed = 1;
-  LossConfig loss;
-  AdamWConfig adamw;
+// What is trained and measured on.
+struct TrainRows {
+  // Rows first ... first + n - 1 of T + 1 + J tokens, a pure function of the row number, without end.
+  std::function<TrainBatch(int64_t first, int64_t n)> read;
+  std::string fingerprint;           // changes when the data do; "": not checked
+  Tensor held_out_NX;                // [N, T + 1 + J]; undefined or no rows: nothing is measured
+  std::vector<int64_t> token_bytes;  // bytes of text of each id, for bits per byte; may be empty
 };
-
-// Warm-up from 0, plateau to 67.6 % of the run, cosine to a tenth until 96.6 %, then flat: V3's schedule
-// scaled to any length (training spec 4.1). step is 0-based.
-double learning_rate(const TrainLoopConfig& config, int64_t step, int64_t steps);
-
-struct HeldOut {
-  double loss = 0;            // mean cross entropy of the main model, nats a token
-  double mtp_acceptance = 0;  // share of positions where the first MTP module's guess is the main model's
-};
-// On at most `most` windows spread over the ids. No gradients, no side effects.
-HeldOut evaluate(const Transformer& model, std::span<const int32_t> ids, int64_t length, int64_t most);
 
 struct TrainProgress {
   int64_t step = 0, steps = 0;  // done, planned
-  double seconds = 0;
-  double loss = 0, mtp_loss = 0;  // this step
+  double seconds = 0;           // of training, over all restarts
+  double loss = 0, mtp_loss = 0, balance_loss = 0;
   double rate = 0, grad_norm = 0;
   double max_violation = 0;
-  double tokens_per_second = 0;  // over the whole run
+  double tokens_per_second = 0;  // of this process
   int64_t skipped = 0;           // steps with a non-finite gradient, left out
 };
 
-// Trains in place; `report` is called after every step. Ends after the planned steps, when time is up, or
-// when *stop becomes true (after the current step). Returns the last progress.
-TrainProgress train(Transformer& model, const TokenSplit& tokens, const TrainLoopConfig& config,
-                    const std::function<void(const TrainProgress&)>& report,
-                    const std::atomic<bool>* stop = nullptr);
+// Whom the loop tells and asks; all of it optional.
+struct TrainHooks {
+  std::function<void(const TrainProgress&)> report;  // after every step
+  std::function<void(const std::string&)> note;      // what a user should read
+  std::function<void(const EvalRecord&)> measured;
+  const std::atomic<bool>* stop = nullptr;  // end after the current step, saved
+  std::atomic<bool>* save = nullptr;        // save after the current step; reset then
+  CheckpointStore* checkpoints = nullptr;
+  MetricsWriter* metrics = nullptr;
+  TensorBoardWriter* tensorboard = nullptr;
+};
+
+enum class TrainEnd {
+  kFinished,  // all planned steps, or the time is over
+  kStopped,   // as asked; goes on where it was when run again
+  kFailed,    // gradients stay non-finite after every rollback that is allowed
+};
+
+class Trainer {
+ public:
+  // Weights are random by run.seed. The config must have passed check().
+  Trainer(const TrainConfig& config, const ModelConfig& model, TrainRows rows, TrainHooks hooks);
+
+  // Goes on from the newest checkpoint that can be used; false: there is none. Cuts the metrics to its step.
+  // Throws invalid_argument if the data are others.
+  bool resume();
+  void resume(const std::filesystem::path& checkpoint);
+  // Trains until one of the ends. Metrics, checkpoints and weights are the same whether or not it was stopped
+  // or killed and resumed in between.
+  TrainEnd run();
+
+  void use_tensorboard(TensorBoardWriter* writer) { hooks_.tensorboard = writer; }
+
+  Transformer& model() { return model_; }
+  const TrainCounters& counters() const { return counters_; }
+  const TrainProgress& progress() const { return progress_; }
+  WeightAverage* average() { return average_ ? &*average_ : nullptr; }
+  HeldOut measure() const;
+
+ private:
+  int64_t planned() const;
+  bool step();  // false: the gradient was not finite
+  void record_step();
+  void record_loads();
+  void record_eval();
+  void calibrate();
+  void after_step(bool last);
+  bool save_is_due() const;
+  void save();
+  bool roll_back();
+
+  TrainConfig config_;
+  TrainRows rows_;
+  TrainHooks hooks_;
+  Transformer model_;
+  AdamW optimizer_;
+  std::optional<WeightAverage> average_;
+  TrainCounters counters_;
+  TrainProgress progress_;
+  std::vector<double> mtp_losses_;
+  bool has_experts_ = false;
+  int64_t step_tokens_ = 0, process_tokens_ = 0, process_steps_ = 0;
+  double process_seconds_ = 0, step_seconds_ = 0, settled_seconds_ = 0, saved_at_ = 0;
+  int64_t saved_step_ = -1;
+};
 
 }  // namespace hadal

@@ -7,6 +7,7 @@ namespace hadal {
 int run_run(const RunOptions& options);
 int run_logits(const LogitsOptions& options);
 int run_train(const TrainOptions& options);
+int run_eval(const EvalOptions& options);
 int run_quickstart(const QuickstartOptions& options);
 
 }  // namespace hadal

@@ -40,32 +40,38 @@ int run_quickstart(const QuickstartOptions& o) {
   use_threads(o.threads);
   const std::filesystem::path out = o.out;
   std::filesystem::create_directories(out);
-  std::string text;
+  std::string text, data = o.data;
   if (o.data.empty()) {
     text = story_text(o.seed, kStoryBytes);
-    write_file(out / "stories.txt", text);
+    data = out / "stories.txt";
+    write_file(data, text);
     std::fprintf(stderr, "1. text: stories made by hadal, %s\n", (out / "stories.txt").c_str());
   } else {
     text = read_text(o.data);
     std::fprintf(stderr, "1. text: %s\n", o.data.c_str());
   }
-  const ModelConfig config = preset("tiny");
-  const Tokenizer tokenizer = learn_tokenizer(text, config.vocab_size, out);
-  std::fprintf(stderr, "2. tokenizer: byte-level BPE of %lld tokens learned from it\n",
-               static_cast<long long>(tokenizer.vocab_size()));
-  const ModelSize size = model_size(config);
-  std::fprintf(stderr,
-               "3. training a DeepSeek-V3 model (latent attention, %lld experts of which %lld a token, MTP): "
-               "%s parameters, %s active\n",
-               static_cast<long long>(config.moe.num_experts), static_cast<long long>(config.moe.top_k),
-               with_commas(size.main.total() + size.mtp.total()).c_str(),
-               with_commas(size.active.total()).c_str());
-  const TrainLoopConfig loop{
-      .batch = 16, .length = 128, .minutes = o.minutes, .peak_rate = 4e-3, .warmup = 50, .seed = o.seed};
-  const TrainedModel trained = train_and_save(config, tokenizer, text, loop, out);
+  TrainConfig config;
+  config.run = {.out = o.out, .minutes = o.minutes, .seed = o.seed, .threads = o.threads};
+  config.model.preset = "tiny";
+  config.data.text = data;
+  config.batch.sequences = 16, config.batch.length = 128;
+  config.optimizer.lr = 4e-3, config.schedule.warmup_steps = 50;
+  check(config, "quickstart");
+  const ModelConfig model = model_config_of(config);
+  const ModelSize size = model_size(model);
+  std::fprintf(
+      stderr,
+      "2. training a byte-level BPE tokenizer of %lld tokens and a DeepSeek-V3 model (latent attention, "
+      "%lld experts of which %lld a token, MTP): %s parameters, %s active\n",
+      static_cast<long long>(model.vocab_size), static_cast<long long>(model.moe.num_experts),
+      static_cast<long long>(model.moe.top_k), with_commas(size.main.total() + size.mtp.total()).c_str(),
+      with_commas(size.active.total()).c_str());
+  const TrainedModel trained = train_in_folder(config, {.restart_finished = true});
+  if (trained.end == TrainEnd::kFailed) return trained.exit_code();
 
   const std::string start = opening(text);
-  std::fprintf(stderr, "4. it goes on from \"%s\", which it has not read:\n", start.c_str());
+  std::fprintf(stderr, "3. it goes on from \"%s\", which it has not read:\n", start.c_str());
+  const Tokenizer& tokenizer = trained.tokenizer.value();
   Generator generator(trained.model, tokenizer);
   for (const uint64_t seed : {1, 2, 3}) {
     const GenerateRequest request{.prompt = tokenizer.encode_prompt(start),
@@ -79,7 +85,7 @@ int run_quickstart(const QuickstartOptions& o) {
   }
   std::fprintf(stderr, "\nGo on with:\n  hadal run %s -p \"%s\"\n  hadal info %s\n  hadal inspect %s\n",
                out.c_str(), start.c_str(), out.c_str(), out.c_str());
-  return trained.interrupted ? kInterruptedTrainExit : 0;
+  return trained.exit_code();
 }
 
 }  // namespace hadal

@@ -2,20 +2,53 @@
 
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
 
 #include "hadal/base/file.h"
+#include "hadal/base/machine.h"
 #include "hadal/base/text.h"
 #include "hadal/checkpoint/load.h"
-#include "hadal/cli/compute/model_source.h"
+#include "hadal/cli/compute/training_rows.h"
+#include "hadal/cli/version.h"
+#include "hadal/config/presets.h"
 #include "hadal/error.h"
-#include "hadal/tokenizer/bpe_train.h"
+#include "hadal/planner.h"
+#include "hadal/tensor/make.h"
+#include "hadal/train/run_folder.h"
+#include "hadal/train/schedule.h"
 
 namespace hadal {
 namespace {
 
-constexpr double kHeldOutShare = 0.1;
-constexpr int64_t kHeldOutWindows = 64;
+namespace fs = std::filesystem;
+
+std::atomic<bool> stop_asked{false}, save_asked{false};
+
+void on_stop(int signal) {
+  stop_asked = true;
+  std::signal(signal, SIG_DFL);  // a second one ends the process
+}
+
+void on_save(int) {
+  save_asked = true;
+}
+
+// While one lives: SIGINT and SIGTERM ask for a stop, SIGUSR1 for a checkpoint; a file larger than is allowed
+// is an error of the write, not the end.
+class TrainSignals {
+ public:
+  TrainSignals() {
+    stop_asked = save_asked = false;
+    std::signal(SIGINT, on_stop);
+    std::signal(SIGTERM, on_stop);
+    std::signal(SIGUSR1, on_save);
+    std::signal(SIGXFSZ, SIG_IGN);
+  }
+  ~TrainSignals() {
+    for (const int signal : {SIGINT, SIGTERM, SIGUSR1, SIGXFSZ}) std::signal(signal, SIG_DFL);
+  }
+};
 
 // One line that is rewritten on a terminal, a line every five seconds elsewhere.
 class ProgressLine {
@@ -23,12 +56,12 @@ class ProgressLine {
   void operator()(const TrainProgress& p) {
     const double gap = terminal_ ? 0.2 : 5.0;
     const bool last = p.step == p.steps;
-    if (p.seconds - shown_ < gap && !last && p.step > 1) return;
+    if (p.seconds - shown_ < gap && !last && any_) return;
+    any_ = true;
     shown_ = p.seconds;
+    const double ahead = static_cast<double>(std::max<int64_t>(0, p.steps - p.step));
+    const auto left = static_cast<int64_t>(p.seconds / static_cast<double>(p.step) * ahead);
     char text[256];
-    const int64_t left = p.steps > 0 ? static_cast<int64_t>(p.seconds / static_cast<double>(p.step) *
-                                                            static_cast<double>(p.steps - p.step))
-                                     : 0;
     std::snprintf(
         text, sizeof text,
         "step %5lld/%lld  loss %.3f  mtp %.3f  lr %.1e  grad %.2f  MaxVio %.2f  %s tok/s  left %lld:%02lld",
@@ -39,63 +72,144 @@ class ProgressLine {
   }
 
  private:
-  bool terminal_ = ::isatty(STDERR_FILENO);
+  bool terminal_ = ::isatty(STDERR_FILENO), any_ = false;
   double shown_ = 0;
 };
 
+std::string eval_text(const EvalRecord& r) {
+  char text[160];
+  int n = std::snprintf(text, sizeof text, "held-out loss %.3f", r.loss);
+  const auto add = [&](const char* format, double value) {
+    n += std::snprintf(text + n, sizeof text - static_cast<size_t>(n), format, value);
+  };
+  if (r.bits_per_byte) add(", %.3f bits per byte", *r.bits_per_byte);
+  if (r.max_vio) add(", MaxVio %.2f", *r.max_vio);
+  if (!r.mtp_acceptance.empty()) add("; MTP guesses %.0f %% of the next tokens", 100 * r.mtp_acceptance[0]);
+  return text;
+}
+
+RunRecord run_record(const TrainConfig& config, const ModelConfig& model) {
+  const ModelSize size = model_size(model);
+  return {.model = !config.model.preset.empty() ? config.model.preset : config.model.config,
+          .parameters = size.main.total() + size.mtp.total(),
+          .active_parameters = size.active.total(),
+          .machine = this_machine().cpu,
+          .threads = num_threads(),
+          .dtype = "f32",
+          .seed = config.run.seed,
+          .planned_steps = config.run.steps,
+          .tokens_per_step = config.batch.sequences * config.batch.length,
+          .num_experts = model.moe.num_experts,
+          .top_k = model.moe.top_k};
+}
+
+// What goes along into each checkpoint, so that it is a model folder.
+std::map<std::string, std::string> files_beside(const fs::path& out) {
+  std::map<std::string, std::string> files;
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.toml"})
+    if (fs::exists(out / name)) files[name] = read_file(out / name);
+  files.erase("config.toml");
+  return files;
+}
+
+void note(const std::string& text) {
+  std::fprintf(stderr, "hadal: %s\n", text.c_str());
+}
+
+// Discards a finished run, or one of another configuration.
+void discard_finished(RunFolder& folder, const TrainConfig& config) {
+  if (!folder.has_checkpoints()) return;
+  bool go_on = fs::exists(folder.path() / "config.toml") &&
+               result_changes(load_train_config(folder.path() / "config.toml"), config).empty();
+  if (go_on) {
+    CheckpointStore store(folder.checkpoints(), 1, false, {}, note);
+    const auto newest = store.newest();
+    go_on = newest && !read_counters(*newest).finished;
+  }
+  if (!go_on) folder.discard();
+}
+
+void summarise(const Trainer& trainer, TrainEnd end, const fs::path& out) {
+  const TrainProgress& p = trainer.progress();
+  if (p.skipped > 0)
+    std::fprintf(stderr, "%lld steps had a non-finite gradient and were left out\n",
+                 static_cast<long long>(p.skipped));
+  std::fprintf(stderr, "%s %lld steps (%.0f s, %s tokens/s), saved to %s\n",
+               end == TrainEnd::kStopped ? "stopped after" : "trained", static_cast<long long>(p.step),
+               p.seconds, with_commas(static_cast<int64_t>(p.tokens_per_second)).c_str(), out.c_str());
+  if (end == TrainEnd::kStopped) std::fputs("the same command goes on from here\n", stderr);
+}
+
 }  // namespace
 
-Tokenizer learn_tokenizer(const std::string& text, int64_t vocab_size, const std::filesystem::path& out) {
-  const std::string_view texts[] = {text};
-  const TrainedTokenizer trained = train_tokenizer({.vocab_size = vocab_size}, texts);
-  save_tokenizer(trained, out);
-  return Tokenizer::load(out);
+int TrainedModel::exit_code() const {
+  return end == TrainEnd::kStopped  ? kInterruptedTrainExit
+         : end == TrainEnd::kFailed ? kDivergedTrainExit
+                                    : 0;
 }
 
-void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& out) {
-  const std::filesystem::path folder = std::filesystem::is_directory(from) ? from : from.parent_path();
-  for (const char* file : {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"})
-    if (std::filesystem::exists(folder / file)) write_file(out / file, read_file(folder / file));
+ModelConfig model_config_of(const TrainConfig& config) {
+  return !config.model.config.empty() ? load_config(config.model.config)
+                                      : preset(config.model.preset.empty() ? "tiny" : config.model.preset);
 }
 
-TrainedModel train_and_save(ModelConfig config, const Tokenizer& tokenizer, const std::string& text,
-                            const TrainLoopConfig& loop, const std::filesystem::path& out) {
-  if (tokenizer.vocab_size() > config.vocab_size)
-    throw Error(ErrorCode::kInvalidConfig,
-                cat("[cli.train] the tokenizer has ", tokenizer.vocab_size(), " tokens, vocab_size is ",
-                    config.vocab_size, ". Raise vocab_size or learn a smaller tokenizer."));
-  if (loop.length > config.max_positions)
+TrainedModel train_in_folder(const TrainConfig& config, const TrainFlags& flags) {
+  ModelConfig model = model_config_of(config);
+  if (config.batch.length > model.max_positions)
     throw Error(ErrorCode::kInvalidArgument,
-                cat("[cli.train] --length is ", loop.length, ", the model's context is ",
-                    config.max_positions, ". Choose a shorter length."));
-  config.bos_id = tokenizer.bos_id().value_or(-1);
-  config.eos_ids.clear();
-  if (tokenizer.eos_id()) config.eos_ids.push_back(*tokenizer.eos_id());
-  config.stored_dtype = DType::kF32;
-  const std::vector<int32_t> ids = tokenizer.encode(text, /*parse_special=*/false);
-  const TokenSplit tokens = split_tokens(ids, kHeldOutShare, loop.length + 1 + config.mtp_depth);
-  std::fprintf(stderr, "%s bytes of text, %s tokens (%.2f bytes each), the last tenth held out\n",
-               with_commas(static_cast<int64_t>(text.size())).c_str(),
-               with_commas(static_cast<int64_t>(ids.size())).c_str(),
-               static_cast<double>(text.size()) / static_cast<double>(ids.size()));
+                cat("[cli.train] --length is ", config.batch.length, ", the model's context is ",
+                    model.max_positions, ". Choose a shorter length."));
+  const TrainSignals signals;
+  RunFolder folder(config.run.out);
+  const fs::path& out = folder.path();
+  if (flags.restart) folder.discard();
+  if (flags.restart_finished) discard_finished(folder, config);
+  folder.settle_config(config, flags.force_config, note);
+  TrainingData data = open_training_data(config, model, out, /*keep_tokenizer=*/folder.has_checkpoints());
+  if (data.tokenizer) {
+    model.bos_id = data.tokenizer->bos_id().value_or(-1);
+    model.eos_ids.clear();
+    if (data.tokenizer->eos_id()) model.eos_ids.push_back(*data.tokenizer->eos_id());
+  }
+  model.stored_dtype = DType::kF32;
 
-  TrainedModel result{.model = Transformer(config, random_weights(config, loop.seed))};
-  result.before = evaluate(result.model, tokens.held_out, loop.length, kHeldOutWindows);
-  const InterruptWatch watch;
-  result.last = train(result.model, tokens, loop, ProgressLine(), &watch.flag());
-  result.interrupted = watch.flag();
-  result.after = evaluate(result.model, tokens.held_out, loop.length, kHeldOutWindows);
-  save_model(out, config, result.model.weights());
-  if (result.last.skipped > 0)
-    std::fprintf(stderr, "%lld steps had a non-finite gradient and were left out\n",
-                 static_cast<long long>(result.last.skipped));
-  std::fprintf(stderr, "held-out loss %.3f before, %.3f after %lld steps (%.0f s, %s tokens/s)",
-               result.before.loss, result.after.loss, static_cast<long long>(result.last.step),
-               result.last.seconds, with_commas(static_cast<int64_t>(result.last.tokens_per_second)).c_str());
-  if (config.mtp_depth > 0)
-    std::fprintf(stderr, "; MTP guesses %.0f %% of the next tokens", 100 * result.after.mtp_acceptance);
-  std::fprintf(stderr, "\nsaved to %s\n", out.c_str());
-  return result;
+  CheckpointStore checkpoints(folder.checkpoints(), config.checkpoint.keep, config.checkpoint.background,
+                              files_beside(out), note);
+  const auto newest = checkpoints.newest();
+  if (!newest)
+    for (const char* name : {"metrics.jsonl", "timing.jsonl", "tensorboard"}) fs::remove_all(out / name);
+  MetricsWriter metrics(out);
+  ProgressLine progress;
+  Trainer trainer(config, model, std::move(data.rows),
+                  {.report = [&](const TrainProgress& p) { progress(p); },
+                   .note = note,
+                   .measured =
+                       [](const EvalRecord& r) {
+                         std::fprintf(stderr, "%s after %lld steps\n", eval_text(r).c_str(),
+                                      static_cast<long long>(r.step));
+                       },
+                   .stop = &stop_asked,
+                   .save = &save_asked,
+                   .checkpoints = &checkpoints,
+                   .metrics = &metrics});
+  if (newest) {
+    trainer.resume(*newest);
+    std::fprintf(stderr, "%s: going on after step %lld%s\n", out.c_str(),
+                 static_cast<long long>(trainer.counters().step),
+                 trainer.counters().finished ? ", which was the last (--restart trains anew)" : "");
+  }
+  metrics.begin(run_record(config, model));
+  TensorBoardWriter tensorboard(out / "tensorboard", trainer.counters().step + 1);
+  trainer.use_tensorboard(&tensorboard);
+  const TrainEnd end = trainer.run();
+  metrics.sync();
+  checkpoints.finish();
+  if (end != TrainEnd::kFailed) {
+    const bool average = config.optimizer.export_ema && trainer.average();
+    save_model(out, model, average ? trainer.average()->weights() : trainer.model().weights());
+    summarise(trainer, end, out);
+  }
+  return {.model = trainer.model(), .tokenizer = data.tokenizer, .end = end};
 }
 
 }  // namespace hadal

@@ -1,8 +1,9 @@
-// What hadal train and hadal quickstart share.
+// What hadal train and hadal quickstart share: a run in its folder, from a configuration to a saved model.
 #pragma once
-#include <filesystem>
+#include <optional>
 #include <string>
 
+#include "hadal/config/train_config.h"
 #include "hadal/model/transformer.h"
 #include "hadal/tokenizer.h"
 #include "hadal/train/loop.h"
@@ -10,23 +11,30 @@
 namespace hadal {
 
 constexpr int kInterruptedTrainExit = 75;  // saved after SIGINT or SIGTERM; run again to go on
+constexpr int kDivergedTrainExit = 5;      // gradients stay non-finite after every rollback
+
+struct TrainFlags {
+  bool force_config = false;      // go on although keys have changed that alter the result
+  bool restart = false;           // discard what an earlier run left
+  bool restart_finished = false;  // the same if that run was finished or another
+};
 
 struct TrainedModel {
   Transformer model;
-  HeldOut before, after;
-  TrainProgress last;
-  bool interrupted = false;
+  std::optional<Tokenizer> tokenizer;  // none: the tokens' own is not known
+  TrainEnd end = TrainEnd::kFinished;
+  int exit_code() const;
 };
 
-// Encodes the text, trains a model of `config` from random weights with a progress line on stderr, and writes
-// weights, config.json and `tokenizer`'s files to `out`.
-TrainedModel train_and_save(ModelConfig config, const Tokenizer& tokenizer, const std::string& text,
-                            const TrainLoopConfig& loop, const std::filesystem::path& out);
+// Trains in config.run.out, from where an earlier process was stopped or killed, with a progress line on
+// stderr; the run folder ends up as a model folder. The config must have passed check(). Throws unavailable
+// if another process trains there.
+TrainedModel train_in_folder(const TrainConfig& config, const TrainFlags& flags = {});
 
-// A byte-level BPE of at most vocab_size tokens, learned from the text and saved in `out`.
-Tokenizer learn_tokenizer(const std::string& text, int64_t vocab_size, const std::filesystem::path& out);
+// Preset or config.json of the configuration.
+ModelConfig model_config_of(const TrainConfig& config);
 
-// Copies the tokenizer files of a folder (or beside a tokenizer.json) to `out`.
-void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& out);
+// Bytes of text that each id of a model stands for; [vocab_size].
+std::vector<int64_t> token_byte_lengths(const Tokenizer& tokenizer, int64_t vocab_size);
 
 }  // namespace hadal

@@ -1,0 +1,73 @@
+#include "hadal/train/evaluate.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "hadal/ops/cross_entropy.h"
+#include "hadal/tensor/make.h"
+#include "hadal/train/adamw.h"
+
+namespace hadal {
+
+Evaluation::Evaluation(const Transformer& model, std::span<const int64_t> token_bytes)
+    : model_(model),
+      token_bytes_(token_bytes),
+      agreed_(static_cast<size_t>(model.config().mtp_depth)),
+      guessed_(agreed_.size()) {}
+
+void Evaluation::add_loads(const Trace& trace) {
+  size_t next = 0;
+  for (const LayerTrace& layer : trace.layers) {
+    if (!layer.is_moe) continue;
+    const Tensor count_E = layer.routing.expert_TA.flatten().bincount({}, model_.config().moe.num_experts);
+    if (next == loads_.size()) loads_.push_back({layer.layer, zeros(count_E.sizes(), at::kLong)});
+    loads_[next++].count_E.add_(count_E);
+  }
+}
+
+void Evaluation::add(const Tensor& rows_BX) {
+  NoGrad no_grad;
+  const int64_t J = model_.config().mtp_depth, T = rows_BX.size(1) - 1 - J;
+  Trace trace{.keep_rows = false};
+  Tensor hidden_BTD = model_.forward(rows_BX.narrow(1, 0, T), nullptr, &trace);
+  const Tensor logits_BTW = model_.logits(hidden_BTD);
+  const Tensor target_T = rows_BX.narrow(1, 1, T).flatten();
+  loss_ += cross_entropy(logits_BTW.flatten(0, 1), target_T).sum().item<double>();
+  targets_ += target_T.numel();
+  if (!token_bytes_.empty())
+    for (const int64_t id : to_ints(target_T)) bytes_ += token_bytes_[static_cast<size_t>(id)];
+
+  // Module k at i and the main model at i + 1 + k both predict token i + 2 + k.
+  const Tensor choice_BT = logits_BTW.argmax(-1);
+  for (int64_t k = 0; k < J; ++k) {
+    hidden_BTD = model_.mtp(k, hidden_BTD, rows_BX.narrow(1, k + 1, T), &trace);
+    const int64_t both = T - 1 - k;
+    if (both <= 0) break;
+    const Tensor guess = model_.logits(hidden_BTD.narrow(1, 0, both)).argmax(-1);
+    agreed_[static_cast<size_t>(k)] += guess.eq(choice_BT.narrow(1, 1 + k, both)).sum().item<int64_t>();
+    guessed_[static_cast<size_t>(k)] += guess.numel();
+  }
+  add_loads(trace);
+}
+
+HeldOut Evaluation::result() const {
+  HeldOut out{.targets = targets_, .bytes = bytes_};
+  out.loss = loss_ / static_cast<double>(std::max<int64_t>(1, targets_));
+  if (bytes_ > 0) out.bits_per_byte = loss_ / std::numbers::ln2 / static_cast<double>(bytes_);
+  for (size_t k = 0; k < agreed_.size(); ++k)
+    out.mtp_acceptance.push_back(static_cast<double>(agreed_[k]) /
+                                 static_cast<double>(std::max<int64_t>(1, guessed_[k])));
+  if (!loads_.empty()) out.max_vio = max_violation(loads_);
+  return out;
+}
+
+HeldOut evaluate(const Transformer& model, const Tensor& rows_NX, std::span<const int64_t> token_bytes) {
+  constexpr int64_t kRows = 8;
+  Evaluation evaluation(model, token_bytes);
+  for (int64_t at = 0; at < rows_NX.size(0); at += kRows)
+    evaluation.add(rows_NX.narrow(0, at, std::min(kRows, rows_NX.size(0) - at)));
+  return evaluation.result();
+}
+
+}  // namespace hadal

@@ -1,0 +1,44 @@
+// What a model is worth on text it was not trained on.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "hadal/model/transformer.h"
+#include "hadal/train/loss.h"
+
+namespace hadal {
+
+struct HeldOut {
+  double loss = 0;                      // mean cross entropy of the main model, nats a token
+  std::optional<double> bits_per_byte;  // with token_bytes
+  std::vector<double> mtp_acceptance;   // per MTP module: share of its guesses that are the main model's too
+  std::optional<double> max_vio;        // of the loads over the whole set, mean over MoE layers; none: dense
+  int64_t targets = 0;                  // tokens predicted
+  int64_t bytes = 0;                    // of their text
+};
+
+// Adds up over calls; result() at any time. No gradients, no side effects on the model.
+class Evaluation {
+ public:
+  // token_bytes: bytes of text of each id, or empty. Must outlive this.
+  Evaluation(const Transformer& model, std::span<const int64_t> token_bytes = {});
+  // Rows of T + 1 + J tokens, int64: predicts the T after the first. J: the model's mtp_depth.
+  void add(const Tensor& rows_BX);
+  HeldOut result() const;
+
+ private:
+  void add_loads(const Trace& trace);
+  const Transformer& model_;
+  std::span<const int64_t> token_bytes_;
+  double loss_ = 0;
+  int64_t targets_ = 0, bytes_ = 0;
+  std::vector<int64_t> agreed_, guessed_;  // per MTP module
+  std::vector<ExpertLoad> loads_;
+};
+
+// All rows of a set, a few at a time.
+HeldOut evaluate(const Transformer& model, const Tensor& rows_NX, std::span<const int64_t> token_bytes = {});
+
+}  // namespace hadal

@@ -1,0 +1,174 @@
+#include "hadal/train/train_state.h"
+
+#include <algorithm>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "hadal/base/file.h"
+#include "hadal/base/json.h"
+#include "hadal/base/text.h"
+#include "hadal/checkpoint/load.h"
+#include "hadal/checkpoint/names.h"
+#include "hadal/checkpoint/safetensors.h"
+#include "hadal/config/weight_specs.h"
+#include "hadal/error.h"
+#include "hadal/tensor/make.h"
+
+namespace hadal {
+namespace {
+
+constexpr int kFormat = 1;
+
+// The same tensors, each through f.
+ModelWeights mapped(const ModelConfig& config, const ModelWeights& weights, auto&& f) {
+  ModelWeights from = weights, to;  // handles: nothing is copied
+  std::vector<Tensor> tensors;
+  for_each_weight(config, from,
+                  [&](const WeightSpec&, Tensor& tensor) { tensors.push_back(f(tensor.detach())); });
+  size_t next = 0;
+  for_each_weight(config, to, [&](const WeightSpec&, Tensor& tensor) { tensor = tensors[next++]; });
+  return to;
+}
+
+void fill(const ModelConfig& config, ModelWeights& into, const ModelWeights& from) {
+  NoGrad no_grad;
+  ModelWeights source = from;
+  std::vector<Tensor> tensors;
+  for_each_weight(config, source, [&](const WeightSpec&, Tensor& tensor) { tensors.push_back(tensor); });
+  size_t next = 0;
+  for_each_weight(config, into, [&](const WeightSpec&, Tensor& tensor) { tensor.copy_(tensors[next++]); });
+}
+
+Json counters_json(const TrainCounters& c, int64_t optimizer_steps) {
+  Json loads = Json::object();
+  for (const auto& [layer, load] : c.load_since) loads[std::to_string(layer)] = load;
+  return {{"format", kFormat},
+          {"step", c.step},
+          {"planned_steps", c.planned_steps},
+          {"tokens", c.tokens},
+          {"next_row", c.next_row},
+          {"skipped", c.skipped},
+          {"skips_in_a_row", c.skips_in_a_row},
+          {"rollbacks", c.rollbacks},
+          {"optimizer_steps", optimizer_steps},
+          {"seconds", c.seconds},
+          {"finished", c.finished},
+          {"data", c.data},
+          {"load_since", loads}};
+}
+
+Json read_state(const std::filesystem::path& folder) {
+  const std::filesystem::path path = folder / "state.json";
+  Json state = parse_json(read_file(path), path.string());
+  if (!state.is_object() || state.value("format", 0) != kFormat)
+    throw Error(ErrorCode::kUnsupported,
+                cat("[train.restore] ", path.string(), ": format ", state.value("format", 0), ", need ",
+                    kFormat, ". It is of another version of hadal."));
+  return state;
+}
+
+TrainCounters counters_of(const Json& state, const std::filesystem::path& folder) {
+  try {
+    TrainCounters c;
+    c.step = state.at("step"), c.planned_steps = state.at("planned_steps"), c.tokens = state.at("tokens");
+    c.next_row = state.at("next_row"), c.skipped = state.at("skipped");
+    c.skips_in_a_row = state.at("skips_in_a_row"), c.rollbacks = state.at("rollbacks");
+    c.seconds = state.at("seconds"), c.finished = state.at("finished");
+    c.data = state.at("data").get<std::string>();
+    for (const auto& [layer, load] : state.at("load_since").items())
+      c.load_since[std::stoll(layer)] = load.get<std::vector<int64_t>>();
+    return c;
+  } catch (const nlohmann::json::exception& e) {
+    throw Error(ErrorCode::kCorrupt,
+                cat("[train.restore] ", (folder / "state.json").string(), ": ", e.what(), "."));
+  }
+}
+
+}  // namespace
+
+WeightAverage::WeightAverage(const Transformer& model, double decay)
+    : decay_(decay),
+      weights_(mapped(model.config(), model.weights(), [](const Tensor& x) { return x.clone(); })) {}
+
+void WeightAverage::update(const Transformer& model) {
+  NoGrad no_grad;
+  ModelWeights now = model.weights();
+  std::vector<Tensor> tensors;
+  for_each_weight(model.config(), now, [&](const WeightSpec&, Tensor& tensor) { tensors.push_back(tensor); });
+  size_t next = 0;
+  for_each_weight(model.config(), weights_, [&](const WeightSpec& spec, Tensor& mean) {
+    const Tensor& weight = tensors[next++];
+    if (spec.role == WeightRole::kBalanceBias) {
+      mean.copy_(weight);
+    } else {
+      mean.lerp_(weight, 1 - decay_);
+    }
+  });
+}
+
+TrainSnapshot take_snapshot(const TrainCounters& counters, const Transformer& model, AdamW& optimizer,
+                            WeightAverage* average, bool copy) {
+  NoGrad no_grad;
+  const auto take = [copy](const Tensor& x) { return copy ? x.clone() : x; };
+  TrainSnapshot s{.counters = counters, .config = model.config()};
+  s.weights = mapped(s.config, model.weights(), take);
+  optimizer.for_each_moment([&](const std::string& name, Tensor& m, Tensor& v) {
+    s.moments.emplace_back("m." + name, take(m));
+    s.moments.emplace_back("v." + name, take(v));
+  });
+  s.optimizer_steps = optimizer.num_steps();
+  if (average) s.average = mapped(s.config, average->weights(), take);
+  return s;
+}
+
+void write_train_state(const std::filesystem::path& folder, const TrainSnapshot& s) {
+  save_model(folder, s.config, s.weights);
+  if (s.average) save_model(folder / "ema", s.config, *s.average);
+  std::vector<TensorHead> heads;
+  std::map<std::string, Tensor> by_name;
+  for (const auto& [name, tensor] : s.moments) {
+    heads.push_back({name, ElementType::kF32, tensor.sizes().vec()});
+    by_name[name] = tensor;
+  }
+  SafetensorsWriter writer(folder / "optimizer.safetensors", heads);
+  for (const TensorHead& head : writer.heads()) {
+    const Tensor& tensor = by_name.at(head.name);
+    writer.write(tensor.data_ptr(), tensor.nbytes());
+  }
+  writer.finish();
+  write_file(folder / "state.json", dump_json(counters_json(s.counters, s.optimizer_steps), 1) + "\n");
+}
+
+TrainCounters read_counters(const std::filesystem::path& folder) {
+  return counters_of(read_state(folder), folder);
+}
+
+TrainCounters restore(const std::filesystem::path& folder, Transformer& model, AdamW& optimizer,
+                      WeightAverage* average) {
+  const Json state = read_state(folder);
+  const TrainCounters counters = counters_of(state, folder);
+  fill(model.config(), model.weights(), load_weights(model.config(), open_checkpoint(folder), DType::kF32));
+  if (average) {
+    const std::filesystem::path from = std::filesystem::exists(folder / "ema") ? folder / "ema" : folder;
+    fill(model.config(), average->weights(),
+         load_weights(model.config(), open_checkpoint(from), DType::kF32));
+  }
+  const SafetensorsFile file(folder / "optimizer.safetensors");
+  const auto read = [&](const std::string& name, Tensor& into) {
+    const StoredTensor& stored = file.at(name);
+    if (stored.type != ElementType::kF32 || stored.shape != into.sizes().vec())
+      throw Error(
+          ErrorCode::kInvalidConfig,
+          cat("[train.restore] ", file.path().string(), ": ", name, " is ", shape_text(stored.shape),
+              ", the model needs ", shape_text(into.sizes().vec()), ". Is the checkpoint of this model?"));
+    std::memcpy(into.data_ptr(), stored.bytes.data(), stored.bytes.size());
+  };
+  optimizer.for_each_moment([&](const std::string& name, Tensor& m, Tensor& v) {
+    read("m." + name, m);
+    read("v." + name, v);
+  });
+  optimizer.set_num_steps(state.value("optimizer_steps", int64_t{0}));
+  return counters;
+}
+
+}  // namespace hadal
