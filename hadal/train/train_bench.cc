@@ -1,6 +1,6 @@
 // Training speed: tokens a second of whole steps (forward, backward, AdamW, bias) and where the time goes,
 // against the GEMM rate measured in the same run. One JSON line last. Usage: train_bench [--config FILE]
-// [--batch B] [--length T] [--steps N] [--threads N]
+// [--batch B] [--length T] [--steps N] [--threads N] [--workers N]
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -15,6 +15,7 @@
 #include "hadal/planner.h"
 #include "hadal/tensor/make.h"
 #include "hadal/train/adamw.h"
+#include "hadal/train/gradient_workers.h"
 
 namespace hadal {
 namespace {
@@ -59,7 +60,7 @@ ModelConfig nano() {
 
 struct Options {
   ModelConfig config = nano();
-  int64_t batch = 8, length = 256, steps = 10, threads = 0;
+  int64_t batch = 8, length = 256, steps = 10, threads = 0, workers = 0;
 };
 
 Options parse(int argc, char** argv) {
@@ -70,6 +71,7 @@ Options parse(int argc, char** argv) {
     if (flag == "--batch") o.batch = std::stoll(value);
     if (flag == "--length") o.length = std::stoll(value);
     if (flag == "--steps") o.steps = std::stoll(value);
+    if (flag == "--workers") o.workers = std::stoll(value);
     if (flag == "--threads") o.threads = std::stoll(value);
   }
   return o;
@@ -84,19 +86,17 @@ int run(const Options& o) {
   AdamW optimizer(model, {});
   const int64_t X = o.length + 1 + o.config.mtp_depth;
   const Tensor window_BX = arange(0, o.batch * X).mul(7919).remainder(o.config.vocab_size).view({o.batch, X});
-  std::vector<double> seconds, forward, backward, update;
+  GradientWorkers workers(model, o.workers > 0 ? o.workers : num_threads());
+  std::vector<double> seconds, gradients, update;
   for (int64_t step = 0; step < o.steps + 2; ++step) {
     const double t0 = now();
-    const BatchLoss loss = batch_loss(model, window_BX, {});
-    const double t1 = now();
-    loss.total.backward();
+    const StepLoss loss = workers.step(window_BX, {}, {});
     const double t2 = now();
     update_balance_bias(model, loss.loads, 1e-3);
     optimizer.step(1e-4);
     const double t3 = now();
     if (step < 2) continue;  // caches and memory pools fill
-    seconds.push_back(t3 - t0), forward.push_back(t1 - t0), backward.push_back(t2 - t1),
-        update.push_back(t3 - t2);
+    seconds.push_back(t3 - t0), gradients.push_back(t2 - t0), update.push_back(t3 - t2);
   }
   const auto median = [](std::vector<double> x) {
     std::sort(x.begin(), x.end());
@@ -111,19 +111,20 @@ int run(const Options& o) {
   std::printf("%s, %lld threads, kernels %s\n", this_machine().cpu.c_str(),
               static_cast<long long>(num_threads()), train_kernels().isa);
   std::printf("GEMM peak: f32 %.0f, bf16 %.0f GFLOP/s\n", peak_f32 / 1e9, peak_bf16 / 1e9);
-  std::printf("%lld x %lld tokens a step: %.1f ms (forward %.1f, backward %.1f, update %.1f)\n",
-              static_cast<long long>(o.batch), static_cast<long long>(o.length), 1e3 * median(seconds),
-              1e3 * median(forward), 1e3 * median(backward), 1e3 * median(update));
+  std::printf("%lld x %lld tokens a step, %lld workers: %.1f ms (gradients %.1f, update %.1f)\n",
+              static_cast<long long>(o.batch), static_cast<long long>(o.length),
+              static_cast<long long>(workers.num_workers()), 1e3 * median(seconds), 1e3 * median(gradients),
+              1e3 * median(update));
   std::printf("%.0f tokens/s, %.0f GFLOP/s, %.0f %% of the f32 GEMM peak\n", tokens / median(seconds),
               rate / 1e9, 100 * rate / peak_f32);
   std::printf(
-      "{\"bench\": \"train\", \"batch\": %lld, \"length\": %lld, \"tokens_per_second\": %.1f, \"gflops\": "
-      "%.1f, \"gemm_peak_f32_gflops\": %.1f, "
-      "\"gemm_peak_bf16_gflops\": %.1f, \"forward_ms\": %.2f, \"backward_ms\": %.2f, \"update_ms\": %.2f, "
-      "\"peak_rss_mb\": %ld}\n",
-      static_cast<long long>(o.batch), static_cast<long long>(o.length), tokens / median(seconds), rate / 1e9,
-      peak_f32 / 1e9, peak_bf16 / 1e9, 1e3 * median(forward), 1e3 * median(backward), 1e3 * median(update),
-      usage.ru_maxrss / 1024);
+      "{\"bench\": \"train\", \"batch\": %lld, \"length\": %lld, \"workers\": %lld, \"tokens_per_second\": "
+      "%.1f, \"gflops\": %.1f, "
+      "\"gemm_peak_f32_gflops\": %.1f, \"gemm_peak_bf16_gflops\": %.1f, \"gradients_ms\": %.2f, "
+      "\"update_ms\": %.2f, \"peak_rss_mb\": %ld}\n",
+      static_cast<long long>(o.batch), static_cast<long long>(o.length),
+      static_cast<long long>(workers.num_workers()), tokens / median(seconds), rate / 1e9, peak_f32 / 1e9,
+      peak_bf16 / 1e9, 1e3 * median(gradients), 1e3 * median(update), usage.ru_maxrss / 1024);
   return 0;
 }
 
