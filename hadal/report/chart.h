@@ -40,7 +40,7 @@ std::string chart_html(const Chart& chart);
 // The parts that heat maps share: an SVG's head, frame, ticks and axis label. Places in SVG units.
 struct Frame {
   double width = 520, height = 270;
-  double left = 58, right = 14, top = 12, bottom = 42;
+  double left = 58, right = 14, top = 12, bottom = 48;
   double inner_width() const { return width - left - right; }
   double inner_height() const { return height - top - bottom; }
 };

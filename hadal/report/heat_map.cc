@@ -88,7 +88,7 @@ std::string heat_map_html(const LoadHistory& history, double low, double high, c
              " data-high=", frame.inner_height(), " data-at=", frame.left, " data-wide=", frame.inner_width(),
              " data-label=\"", escape_xml(x_label), "\"><figcaption>", escape_xml(history.title),
              "</figcaption>", svg_open(frame, history.title), "<rect class=back", place,
-             "/><image preserveAspectRatio=none", place, " href=\"", png.uri, "\"/>", labels,
+             "></rect><image preserveAspectRatio=none", place, " href=\"", png.uri, "\"/>", labels,
              x_axis_svg(frame, x, x_label), "</svg></figure>\n");
 }
 

@@ -87,7 +87,7 @@ for(const figure of document.querySelectorAll('figure.chart')){
       if(low>0&&x-curve.x[low-1]<curve.x[low]-x)low--;
       rows.push([curve.name,number(curve.y[low])+(curve.y[low]===null?'':data.unit),curve.c]);
     }
-    svg.querySelector('.cursor').setAttribute('d',`M${data.at+at*data.wide} 12V${height-42}`);
+    svg.querySelector('.cursor').setAttribute('d',`M${data.at+at*data.wide} 12V${height-48}`);
     tip(figure,event,rows,data.label+' '+whole(x));
   });
   leave(figure);

@@ -19,8 +19,8 @@ Series smoothed(const Series& series, size_t window) {
   }
   Series out;
   for (size_t i = 0; i < n; ++i) {
-    const size_t reach = std::min({half, i, n - 1 - i});
-    const size_t from = i - reach, to = i + reach + 1, values = count[to] - count[from];
+    const size_t back = std::min(half, i);
+    const size_t from = i - back, to = i + std::min(back, n - 1 - i) + 1, values = count[to] - count[from];
     out.add(series.x[i], values
                              ? static_cast<double>((sum[to] - sum[from]) / static_cast<long double>(values))
                              : std::numeric_limits<double>::quiet_NaN());

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 
 #include "hadal/base/text.h"
 #include "hadal/report/axis.h"
@@ -17,6 +18,13 @@ struct Fact {
 
 std::string percent(double share) {
   return short_number(100 * share) + " %";
+}
+
+// Four digits always: losses stand below each other.
+std::string loss_text(double value) {
+  char buffer[32];
+  std::snprintf(buffer, sizeof buffer, "%#.4g", value);
+  return std::isfinite(value) ? buffer : short_number(value);
 }
 
 std::string parameters(const RunMetrics& r) {
@@ -44,7 +52,7 @@ std::string training_loss(const RunMetrics& r) {
       sum += r.steps[i].loss;
       ++count;
     }
-  return count ? short_number(sum / static_cast<double>(count), 4) : "";
+  return count ? loss_text(sum / static_cast<double>(count)) : "";
 }
 
 std::string held_out_loss(const RunMetrics& r) {
@@ -52,9 +60,9 @@ std::string held_out_loss(const RunMetrics& r) {
   const auto best =
       std::min_element(r.evals.begin(), r.evals.end(),
                        [](const EvalRecord& a, const EvalRecord& b) { return a.loss < b.loss; });
-  const std::string last = short_number(r.evals.back().loss, 4);
+  const std::string last = loss_text(r.evals.back().loss);
   return best->loss < r.evals.back().loss
-             ? last + " (best " + short_number(best->loss, 4) + " at step " + with_commas(best->step) + ")"
+             ? last + " (best " + loss_text(best->loss) + " at step " + with_commas(best->step) + ")"
              : last;
 }
 
@@ -82,7 +90,8 @@ std::string mfu(const RunMetrics& r) {
   for (const TimingRecord& t : r.timings)
     if (t.mfu && std::isfinite(*t.mfu)) values.push_back(*t.mfu);
   if (values.empty()) return "";
-  const std::string of = r.run.peak_flops > 0 ? " of " + short_number(r.run.peak_flops) + "FLOP/s" : "";
+  const std::string of =
+      r.run.peak_flops > 0 ? " of " + short_number(r.run.peak_flops / 1e9) + " GFLOP/s" : "";
   return percent(median(values)) + of;
 }
 
@@ -114,9 +123,8 @@ constexpr Fact kFacts[] = {
     {"Held-out loss", held_out_loss},
     {"Bits per byte",
      [](const RunMetrics& r) {
-       return r.evals.empty() || !r.evals.back().bits_per_byte
-                  ? ""
-                  : short_number(*r.evals.back().bits_per_byte, 4);
+       return r.evals.empty() || !r.evals.back().bits_per_byte ? ""
+                                                               : loss_text(*r.evals.back().bits_per_byte);
      }},
     {"MTP acceptance",
      [](const RunMetrics& r) {
