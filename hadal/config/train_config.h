@@ -53,6 +53,7 @@ struct BatchSection {
   int64_t sequences = 8;    // of one optimiser step
   int64_t length = 128;     // tokens a sequence
   int64_t micro = 0;        // sequences at a time; 0: all of them
+  int64_t workers = 0;      // share the sequences at a time, each with one thread; 0: one per thread
   int64_t start = 0;        // sequences of the first step; 0: no ramp
   int64_t ramp_tokens = 0;  // until `sequences` are reached
   int64_t quantum = 1;      // a ramp's sizes are multiples of it
@@ -60,6 +61,7 @@ struct BatchSection {
     f("sequences", sequences, "sequences per optimiser step");
     f("length", length, "tokens per sequence");
     f("micro", micro, "sequences at a time, their gradients are added; 0: all");
+    f("workers", workers, "share these sequences, one thread each; 0: one per thread, 1: one with all threads");
     f("start", start, "sequences of the first step, growing to batch.sequences; 0: no ramp");
     f("ramp_tokens", ramp_tokens, "tokens over which the batch grows");
     f("quantum", quantum, "a growing batch is a multiple of this");

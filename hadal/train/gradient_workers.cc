@@ -22,18 +22,6 @@ StepLoss run(const Transformer& model, const TrainBatch& batch, const LossConfig
   return numbers;
 }
 
-void add(StepLoss& sum, const StepLoss& part) {
-  sum.total += part.total, sum.main += part.main, sum.balance += part.balance;
-  if (sum.mtp.empty()) sum.mtp.assign(part.mtp.size(), 0);
-  for (size_t k = 0; k < part.mtp.size(); ++k) sum.mtp[k] += part.mtp[k];
-  if (sum.loads.empty()) {
-    sum.loads = part.loads;
-    return;
-  }
-  for (size_t i = 0; i < part.loads.size(); ++i)
-    sum.loads[i].count_E = sum.loads[i].count_E + part.loads[i].count_E;
-}
-
 // The same memory, with gradients of its own.
 ModelWeights share_weights(Transformer& model) {
   ModelWeights shared = model.weights();
@@ -45,6 +33,18 @@ ModelWeights share_weights(Transformer& model) {
 }
 
 }  // namespace
+
+void add(StepLoss& sum, const StepLoss& part) {
+  sum.total += part.total, sum.main += part.main, sum.balance += part.balance;
+  if (sum.mtp.empty()) sum.mtp.assign(part.mtp.size(), 0);
+  for (size_t k = 0; k < part.mtp.size(); ++k) sum.mtp[k] += part.mtp[k];
+  if (sum.loads.empty()) {
+    sum.loads = part.loads;
+    return;
+  }
+  for (size_t i = 0; i < part.loads.size(); ++i)
+    sum.loads[i].count_E = sum.loads[i].count_E + part.loads[i].count_E;
+}
 
 GradientWorkers::GradientWorkers(Transformer& model, int64_t workers) : model_(model) {
   for (int64_t i = 0; i < std::max<int64_t>(1, workers); ++i)

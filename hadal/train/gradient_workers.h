@@ -20,6 +20,9 @@ struct StepLoss {
   std::vector<ExpertLoad> loads;  // MoE layers in order, MTP modules last
 };
 
+// sum += part, loads too; an empty sum becomes the part.
+void add(StepLoss& sum, const StepLoss& part);
+
 class GradientWorkers {
  public:
   // `workers` 1: everything in the calling thread, with all of LibTorch's threads. The model must outlive

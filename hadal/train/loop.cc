@@ -24,15 +24,6 @@ AdamWConfig adamw_config(const OptimizerSection& o) {
   return {.beta1 = o.beta1, .beta2 = o.beta2, .eps = o.eps, .weight_decay = o.weight_decay, .clip = o.clip};
 }
 
-// The loads of a step's micro-batches, added up.
-void add_loads(std::vector<ExpertLoad>& sum, const std::vector<ExpertLoad>& part) {
-  if (sum.empty()) {
-    sum = part;
-    return;
-  }
-  for (size_t i = 0; i < sum.size(); ++i) sum[i].count_E = sum[i].count_E + part[i].count_E;
-}
-
 TrainBatch rows_of(const TrainBatch& batch, int64_t first, int64_t n) {
   const Tensor& segments = batch.segment_start_BX;
   return {batch.window_BX.narrow(0, first, n), segments.defined() ? segments.narrow(0, first, n) : Tensor()};
@@ -45,7 +36,8 @@ Trainer::Trainer(const TrainConfig& config, const ModelConfig& model, TrainRows 
       rows_(std::move(rows)),
       hooks_(std::move(hooks)),
       model_(model, random_weights(model, config.run.seed)),
-      optimizer_(model_, adamw_config(config.optimizer)) {
+      optimizer_(model_, adamw_config(config.optimizer)),
+      workers_(model_, config.batch.workers > 0 ? config.batch.workers : num_threads()) {
   if (config.optimizer.ema > 0) average_.emplace(model_, config.optimizer.ema);
   counters_.planned_steps = config.run.steps;
   counters_.data = rows_.fingerprint;
@@ -95,21 +87,15 @@ bool Trainer::step() {
   const LossDivisor divisor{.targets = std::max<int64_t>(1, count_targets(model_.config(), whole)),
                             .rows = B};
 
-  progress_.loss = progress_.mtp_loss = progress_.balance_loss = 0;
-  mtp_losses_.assign(static_cast<size_t>(J), 0);
-  std::vector<ExpertLoad> loads;
+  const LossConfig loss_config{.mtp_weight = lambda, .balance_alpha = config_.loss.balance_alpha};
+  StepLoss loss;
   const int64_t micro = config_.batch.micro > 0 ? std::min(config_.batch.micro, B) : B;
-  for (int64_t at = 0; at < B; at += micro) {
-    const BatchLoss part =
-        batch_loss(model_, rows_of(whole, at, std::min(micro, B - at)),
-                   {.mtp_weight = lambda, .balance_alpha = config_.loss.balance_alpha}, divisor);
-    part.total.backward();
-    progress_.loss += part.main.item<double>();
-    progress_.balance_loss += part.balance.item<double>();
-    for (size_t k = 0; k < part.mtp.size(); ++k) mtp_losses_[k] += part.mtp[k].item<double>();
-    add_loads(loads, part.loads);
-  }
-  if (J > 0) progress_.mtp_loss = mtp_losses_[0];
+  for (int64_t at = 0; at < B; at += micro)
+    add(loss, workers_.step(rows_of(whole, at, std::min(micro, B - at)), loss_config, divisor));
+  const std::vector<ExpertLoad>& loads = loss.loads;
+  progress_.loss = loss.main, progress_.balance_loss = loss.balance;
+  progress_.mtp_loss = J > 0 ? loss.mtp[0] : 0;
+  mtp_losses_ = loss.mtp;
   progress_.rate = learning_rate(config_.schedule, config_.optimizer.lr, counters_.step, planned(), done);
   progress_.grad_norm = optimizer_.step(progress_.rate);
   const bool finite = std::isfinite(progress_.grad_norm);

@@ -11,6 +11,7 @@
 #include "hadal/report/tensorboard.h"
 #include "hadal/train/adamw.h"
 #include "hadal/train/evaluate.h"
+#include "hadal/train/gradient_workers.h"
 #include "hadal/train/train_state.h"
 
 namespace hadal {
@@ -90,6 +91,7 @@ class Trainer {
   TrainHooks hooks_;
   Transformer model_;
   AdamW optimizer_;
+  GradientWorkers workers_;
   std::optional<WeightAverage> average_;
   TrainCounters counters_;
   TrainProgress progress_;
