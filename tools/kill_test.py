@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Kills a training run with SIGKILL at random moments and holds what comes out against an unbroken run.
 
-usage: kill_test.py [--program build/release/bin/hadal] [--kills 200] [--seed 1]
+usage: kill_test.py [--program build/release/bin/hadal] [--kills 200] [--seed 1] [--threads 2]
 
 Each broken run is started again and again with the same command until it ends; then weights, moments, average,
 counters and metrics.jsonl must be the unbroken run's, byte for byte. New runs are started until there were
@@ -21,8 +21,9 @@ STEPS = 24
 TEXT = "Mira has 3 shells. She finds 4 more. Olo is an eel in the deep trench, and he is calm.\n" * 300
 
 
-def command(program, text, out):
-    flags = ["--steps", str(STEPS), "--batch", "2", "--length", "32", "--save-every", "3", "--seed", "5"]
+def command(program, text, out, threads):
+    flags = ["--steps", str(STEPS), "--batch", "2", "--length", "32", "--save-every", "3", "--seed", "5",
+             "--threads", str(threads)]
     keys = ["optimizer.ema=0.9", "eval.every=6", "eval.windows=2", "eval.loads_every=4", "batch.micro=1"]
     for key in keys:
         flags += ["--set", key]
@@ -59,7 +60,7 @@ def until_killed(arguments, seconds):
     return False
 
 
-def run(program, kills, seed, folder, say=print):
+def run(program, kills, seed, threads, folder, say=print):
     """Names of what differed, [] if nothing did; and how many runs it took."""
     draw = random.Random(seed)
     text = os.path.join(folder, "text.txt")
@@ -67,12 +68,12 @@ def run(program, kills, seed, folder, say=print):
         file.write(TEXT)
     whole = os.path.join(folder, "whole")
     start = time.time()
-    until_killed(command(program, text, whole), 600)
+    until_killed(command(program, text, whole, threads), 600)
     duration = time.time() - start
     want, done, runs = result(whole), 0, 0
     while done < kills:
         out = os.path.join(folder, f"broken-{runs}")
-        arguments = command(program, text, out)
+        arguments = command(program, text, out, threads)
         # The last attempt of a run is left alone, or chance might keep it from ending.
         for _ in range(draw.randint(2, 12)):
             if done == kills:
@@ -96,9 +97,10 @@ def main():
     parser.add_argument("--program", default="build/release/bin/hadal")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     folder = tempfile.mkdtemp(prefix="hadal-kill-")
-    differing, _ = run(os.path.abspath(options.program), options.kills, options.seed, folder)
+    differing, _ = run(os.path.abspath(options.program), options.kills, options.seed, options.threads, folder)
     if differing:
         print("kept:", folder)
         return 1

@@ -16,6 +16,12 @@
 namespace hadal {
 namespace {
 
+// Models this small only wait when their operations are split over threads.
+class OneThread : public testing::Environment {
+  void SetUp() override { set_num_threads(1); }
+};
+const testing::Environment* const one_thread = testing::AddGlobalTestEnvironment(new OneThread);
+
 ModelConfig small_model(int64_t mtp_depth = 1) {
   ModelConfig c;
   c.vocab_size = 128, c.width = 32, c.num_layers = 2, c.dense_dim = 64, c.max_positions = 64;

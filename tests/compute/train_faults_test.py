@@ -27,7 +27,7 @@ class Folder(ProgramTest):
         self.out = os.path.join(self.folder, "run")
 
     def command(self, *more, steps=6):
-        return ["train", "--data", self.text, "--out", self.out, "--batch", "2", "--length", "32", "--steps", str(steps), *more]
+        return ["train", "--data", self.text, "--out", self.out, "--batch", "2", "--length", "32", "--threads", "1", "--steps", str(steps), *more]
 
     def train(self, *more, steps=6, **how):
         return hadal(*self.command(*more, steps=steps), **how)
@@ -57,7 +57,7 @@ class Folder(ProgramTest):
 
 class Kills(Folder):
     def test_killed_runs_end_with_the_bytes_of_the_unbroken_one(self):
-        differing, _ = kill_test.run(HADAL, kills=12, seed=3, folder=self.folder, say=lambda text: None)
+        differing, _ = kill_test.run(HADAL, kills=12, seed=3, threads=1, folder=self.folder, say=lambda text: None)
         self.assertEqual(differing, [])
 
 
