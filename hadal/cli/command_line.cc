@@ -119,6 +119,14 @@ void add_commands(Commands& all, const Handlers& handlers, char** argv) {
              run_tokenizer_chat);
   all.add<TokenizerTrainOptions>(tokenizer, "train", "learn a tokenizer from text", add_tokenizer_train,
                                  run_tokenizer_train);
+
+  CLI::App& data = *app.add_subcommand("data", "token shards for training: build, convert, look, verify");
+  using D = DataOptions;
+  all.add<D>(data, "build", "text or JSONL to token shards", add_data_build, run_data_build);
+  all.add<D>(data, "convert", "token files of llm.c, nanoGPT or Megatron to shards", add_data_convert,
+             run_data_convert);
+  all.add<D>(data, "info", "documents, tokens and tokenizer of a data set", add_data_info, run_data_info);
+  all.add<D>(data, "verify", "read all of a data set and check it", add_data_verify, run_data_verify);
   all.add<CompletionOptions>(app, "completion", "print a completion script for a shell", add_completion,
                              [&app](const CompletionOptions& o) { return run_completion(o, app); });
 }

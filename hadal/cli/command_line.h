@@ -38,6 +38,10 @@ int run_tokenizer_decode(const TokenizerOptions& options);
 int run_tokenizer_info(const TokenizerOptions& options);
 int run_tokenizer_chat(const TokenizerOptions& options);
 int run_tokenizer_train(const TokenizerTrainOptions& options);
+int run_data_build(const DataOptions& options);
+int run_data_convert(const DataOptions& options);
+int run_data_info(const DataOptions& options);
+int run_data_verify(const DataOptions& options);
 int run_plot(const PlotCommandOptions& options);
 int run_completion(const CompletionOptions& options, const CLI::App& commands);
 

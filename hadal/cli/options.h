@@ -131,6 +131,24 @@ struct PlotCommandOptions {
   std::string title;   // "": the runs' names
 };
 
+struct DataOptions {
+  std::string path, out;            // convert: source and folder; build: out; info, verify: path
+  std::string tokenizer;            // build: of the text; convert: that made the tokens, "": unknown
+  std::vector<std::string> inputs;  // build: text or JSONL files
+  std::string format = "text";      // text, jsonl
+  std::string field = "text";       // of jsonl
+  std::string split = "file";       // of text: file, blank-line, line
+  std::string eos;                  // build: a token; "": the tokenizer's
+  int64_t eos_id = -1;              // convert: an id; -1: the format's, or none
+  int64_t vocab_size = 0;           // convert; 0: known or found
+  int64_t shard_tokens = 1 << 25;
+  double held_out = 0;
+  uint64_t seed = 0;
+  int64_t workers = 0;  // 0: all cores
+  bool overwrite = false;
+  bool json = false;
+};
+
 struct CompletionOptions {
   std::string shell;
 };
@@ -144,6 +162,10 @@ void add_info(CLI::App& app, InfoOptions& options);
 void add_inspect(CLI::App& app, InspectOptions& options);
 void add_convert(CLI::App& app, ConvertCommandOptions& options);
 void add_plot(CLI::App& app, PlotCommandOptions& options);
+void add_data_build(CLI::App& app, DataOptions& options);
+void add_data_convert(CLI::App& app, DataOptions& options);
+void add_data_info(CLI::App& app, DataOptions& options);
+void add_data_verify(CLI::App& app, DataOptions& options);
 void add_completion(CLI::App& app, CompletionOptions& options);
 void add_tokenizer_encode(CLI::App& app, TokenizerOptions& options);
 void add_tokenizer_decode(CLI::App& app, TokenizerOptions& options);
