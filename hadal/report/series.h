@@ -15,7 +15,8 @@ struct Series {
 };
 
 // The mean of the `window` points around each (odd), values that are not finite left out; NaN where there is
-// none. Narrower at the beginning, where losses fall fast; at the end what is missing ahead is left out. window <= 1: the series itself.
+// none. Narrower at the beginning, where losses fall fast; at the end what is missing ahead is left out.
+// window <= 1: the series itself.
 Series smoothed(const Series& series, size_t window);
 
 // At most two points for each of `columns` equal parts of [low, high]: the lowest and the highest value, in
