@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "hadal/checkpoint/load.h"
+#include "hadal/planner.h"
 #include "hadal/tensor/make.h"
 
 namespace hadal {
@@ -23,6 +24,12 @@ void use_threads(int64_t threads) {
   keep_freed_memory();
   set_num_threads(
       static_cast<int>(threads > 0 ? threads : std::max(1u, std::thread::hardware_concurrency())));
+}
+
+void use_threads_for(const Transformer& model, int64_t threads) {
+  constexpr int64_t kSmall = 100'000'000;
+  const int64_t bytes = model_size(model.config()).active.total() * (model.dtype() == at::kFloat ? 4 : 2);
+  if (threads == 0 && bytes < kSmall) set_num_threads(1);
 }
 
 Transformer open_model(const std::string& folder, const std::string& dtype) {

@@ -72,6 +72,7 @@ int run_quickstart(const QuickstartOptions& o) {
   const std::string start = opening(text);
   std::fprintf(stderr, "3. it goes on from \"%s\", which it has not read:\n", start.c_str());
   const Tokenizer& tokenizer = trained.tokenizer.value();
+  use_threads_for(trained.model, o.threads);
   Generator generator(trained.model, tokenizer);
   for (const uint64_t seed : {1, 2, 3}) {
     const GenerateRequest request{.prompt = tokenizer.encode_prompt(start),

@@ -67,6 +67,7 @@ std::string usage_line(const GenerateResult& r) {
 int run_run(const RunOptions& o) {
   use_threads(o.threads);
   const Transformer model = open_model(o.model, o.dtype);
+  use_threads_for(model, o.threads);
   const std::optional<Tokenizer> tokenizer = open_tokenizer(o.model);
   if (!o.has_prompt()) {
     need_tokenizer(tokenizer, o.model);
