@@ -162,6 +162,8 @@ TEST(Summary, StatesLastAndBestLossesAndTimes) {
   for (const char* cell : {"26.8M", "100 of 200", "2.500 (best 2.000 at step 50)", "1.250", "50 %, 25 %",
                            "1 min 40 s", "100 tokens/s", "10k"})
     EXPECT_NE(table.find(std::string("<td>") + cell + "</td>"), std::string::npos) << cell << "\n" << table;
+  run.evals.pop_back();  // older than the last step: said
+  EXPECT_NE(summary_html({run}).find("<td>2.000 at step 50</td>"), std::string::npos);
   EXPECT_EQ(duration_text(59.4), "59 s");
   EXPECT_EQ(duration_text(3725), "1 h 2 min");
   EXPECT_EQ(duration_text(2.34), "2.3 s");

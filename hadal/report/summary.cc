@@ -60,10 +60,12 @@ std::string held_out_loss(const RunMetrics& r) {
   const auto best =
       std::min_element(r.evals.begin(), r.evals.end(),
                        [](const EvalRecord& a, const EvalRecord& b) { return a.loss < b.loss; });
-  const std::string last = loss_text(r.evals.back().loss);
-  return best->loss < r.evals.back().loss
-             ? last + " (best " + loss_text(best->loss) + " at step " + with_commas(best->step) + ")"
-             : last;
+  std::string text = loss_text(r.evals.back().loss);
+  if (!r.steps.empty() && r.evals.back().step < r.steps.back().step)
+    text += " at step " + with_commas(r.evals.back().step);
+  if (best->loss < r.evals.back().loss)
+    text += " (best " + loss_text(best->loss) + " at step " + with_commas(best->step) + ")";
+  return text;
 }
 
 std::string max_vio(const RunMetrics& r) {
