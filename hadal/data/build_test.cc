@@ -4,12 +4,12 @@
 
 #include <algorithm>
 
-#include "hadal/data/data_set_for_test.h"
 #include "hadal/data/ordered_work.h"
 #include "hadal/data/story_text.h"
 #include "hadal/error.h"
 #include "hadal/tokenizer.h"
 #include "hadal/tokenizer/bpe_train.h"
+#include "tests/support/data_sets.h"
 
 namespace hadal {
 namespace {

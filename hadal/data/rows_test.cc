@@ -8,8 +8,8 @@
 #include <map>
 #include <set>
 
-#include "hadal/data/data_set_for_test.h"
 #include "hadal/error.h"
+#include "tests/support/data_sets.h"
 
 namespace hadal {
 namespace {

@@ -5,8 +5,8 @@
 #include <functional>
 
 #include "hadal/base/random.h"
-#include "hadal/data/data_set_for_test.h"
 #include "hadal/error.h"
+#include "tests/support/data_sets.h"
 
 namespace hadal {
 namespace {
