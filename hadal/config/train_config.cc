@@ -277,6 +277,7 @@ void check(const TrainConfig& c, const std::string& source) {
   need(c.batch.sequences >= 1, "batch.sequences", c.batch.sequences, "at least 1");
   need(c.batch.length >= 2, "batch.length", c.batch.length, "at least 2");
   need(c.batch.micro >= 0, "batch.micro", c.batch.micro, "0 (all at once) or more");
+  need(c.batch.workers >= 0, "batch.workers", c.batch.workers, "0 (one per thread) or more");
   need(c.batch.start >= 0 && c.batch.start <= c.batch.sequences, "batch.start", c.batch.start,
        "0 (no ramp) to batch.sequences");
   need(c.batch.start == 0 || c.batch.ramp_tokens > 0, "batch.ramp_tokens", c.batch.ramp_tokens,
@@ -303,6 +304,10 @@ void check(const TrainConfig& c, const std::string& source) {
   need(c.loss.mtp_weight >= 0, "loss.mtp_weight", c.loss.mtp_weight, "0 or more");
   need(c.loss.mtp_weight_late >= 0, "loss.mtp_weight_late", c.loss.mtp_weight_late, "0 or more");
   need(c.loss.balance_alpha >= 0, "loss.balance_alpha", c.loss.balance_alpha, "0 or more");
+  need(c.loss.expert_alpha >= 0, "loss.expert_alpha", c.loss.expert_alpha, "0 (none) or more");
+  need(c.loss.device_alpha >= 0, "loss.device_alpha", c.loss.device_alpha, "0 (none) or more");
+  need(c.loss.communication_alpha >= 0, "loss.communication_alpha", c.loss.communication_alpha,
+       "0 (none) or more");
   need(c.loss.bias_step >= 0, "loss.bias_step", c.loss.bias_step, "0 or more");
   need(c.checkpoint.every >= 0, "checkpoint.every", c.checkpoint.every, "0 (at the end) or more");
   need(c.checkpoint.minutes >= 0, "checkpoint.minutes", c.checkpoint.minutes, "0 (not) or more");

@@ -61,7 +61,8 @@ struct BatchSection {
     f("sequences", sequences, "sequences per optimiser step");
     f("length", length, "tokens per sequence");
     f("micro", micro, "sequences at a time, their gradients are added; 0: all");
-    f("workers", workers, "share these sequences, one thread each; 0: one per thread, 1: one with all threads");
+    f("workers", workers,
+      "share these sequences, one thread each; 0: one per thread, 1: one with all threads");
     f("start", start, "sequences of the first step, growing to batch.sequences; 0: no ramp");
     f("ramp_tokens", ramp_tokens, "tokens over which the batch grows");
     f("quantum", quantum, "a growing batch is a multiple of this");
@@ -75,6 +76,7 @@ struct OptimizerSection {
   double clip = 1.0;
   double ema = 0;  // decay of the average of the weights; 0: none
   bool export_ema = false;
+  bool bf16_moments = false;
   void fields(auto&& f) {
     f("lr", lr, "peak learning rate");
     f("beta1", beta1, "decay of the first moment");
@@ -83,6 +85,7 @@ struct OptimizerSection {
     f("weight_decay", weight_decay, "of matrices, embedding and head; norms do not decay");
     f("clip", clip, "global gradient norm at most");
     f("ema", ema, "decay of a moving average of the weights, e.g. 0.999; 0: none");
+    f("bf16_moments", bf16_moments, "the moments are kept in bf16: 4 bytes less a parameter");
     f("export_ema", export_ema, "the model in the run folder is the average");
   }
 };
@@ -103,6 +106,7 @@ struct ScheduleSection {
 struct LossSection {
   double mtp_weight = 0.3, mtp_weight_late = 0.1, mtp_switch_at = 0.676;
   double balance_alpha = 1e-4;
+  double expert_alpha = 0, device_alpha = 0, communication_alpha = 0;  // V2: 0.003, 0.05, 0.02
   double bias_step = 3e-3;  // gamma; short runs need more than V3's 1e-3
   double bias_freeze_at = 0.966;
   void fields(auto&& f) {
@@ -110,6 +114,9 @@ struct LossSection {
     f("mtp_weight_late", mtp_weight_late, "the same from loss.mtp_switch_at on");
     f("mtp_switch_at", mtp_switch_at, "share of the run");
     f("balance_alpha", balance_alpha, "of the sequence-wise balance loss; 0: none");
+    f("expert_alpha", expert_alpha, "of V2's loss over experts; 0: none");
+    f("device_alpha", device_alpha, "of V2's loss over groups of experts; 0: none");
+    f("communication_alpha", communication_alpha, "of V2's loss over what is sent to groups; 0: none");
     f("bias_step", bias_step, "step of the balance bias a step of training; 0: no such balancing");
     f("bias_freeze_at", bias_freeze_at, "share of the run from which the balance bias stays");
   }

@@ -36,7 +36,9 @@ AdamW::AdamW(Transformer& model, const AdamWConfig& config) : config_(config) {
   for_each_weight(model.config(), model.weights(), [&](const WeightSpec& spec, Tensor& weight) {
     if (spec.role == WeightRole::kBalanceBias) return;
     weight.requires_grad_(true);
-    slots_.push_back({spec.name, weight, zeros(spec.shape), zeros(spec.shape), spec.shape.size() >= 2});
+    const auto type = config.bf16_moments ? at::kBFloat16 : at::kFloat;
+    slots_.push_back(
+        {spec.name, weight, zeros(spec.shape, type), zeros(spec.shape, type), spec.shape.size() >= 2});
   });
 }
 
@@ -55,14 +57,16 @@ double AdamW::step(double learning_rate) {
     Tensor& grad = slot.weight.mutable_grad();
     if (std::isfinite(norm)) {
       const Tensor g = grad.defined() ? grad.contiguous() : zeros(slot.weight.sizes());
+      const Tensor m = slot.m.to(at::kFloat), v = slot.v.to(at::kFloat);  // themselves where fp32
       parallel_for(slot.weight.numel(), 16384, [&](int64_t b, int64_t e) {
-        train_kernels().adamw(floats(slot.weight, b), floats(slot.m, b), floats(slot.v, b), floats(g, b),
+        train_kernels().adamw(floats(slot.weight, b), floats(m, b), floats(v, b), floats(g, b),
                               static_cast<float>(scale), static_cast<float>(config_.beta1),
                               static_cast<float>(config_.beta2), static_cast<float>(learning_rate),
                               static_cast<float>(correct1), static_cast<float>(correct2),
                               static_cast<float>(config_.eps),
                               slot.decays ? static_cast<float>(config_.weight_decay) : 0.0f, e - b);
       });
+      if (config_.bf16_moments) slot.m.copy_(m), slot.v.copy_(v);
     }
     grad.reset();  // the next backward hands its own tensor over: nothing to zero, nothing to add
   }

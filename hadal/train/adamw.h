@@ -15,6 +15,7 @@ struct AdamWConfig {
   double eps = 1e-8;
   double weight_decay = 0.1;  // on tensors of two or more dimensions; norms do not decay
   double clip = 1.0;          // global L2 norm of the gradient
+  bool bf16_moments = false;  // m and v are kept in bf16, rounded to nearest even; computed in fp32
 };
 
 class AdamW {

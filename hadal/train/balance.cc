@@ -28,7 +28,11 @@ V2BalanceLosses v2_balance_losses(const MoeConfig& moe, const Tensor& affinity_T
 
 Tensor kept_slots(const MoeConfig& moe, const Tensor& affinity_TE, const Tensor& expert_TA,
                   double capacity_factor, const Tensor& protected_B) {
-  const int64_t A = moe.top_k, G = moe.num_groups, T = expert_TA.size(0), S = T / protected_B.size(0);
+  const int64_t E = moe.num_experts, A = moe.top_k, G = moe.num_groups;
+  const int64_t T = expert_TA.size(0), B = protected_B.size(0), S = T / B;
+  HADAL_SHAPE(affinity_TE, T, E);
+  HADAL_SHAPE(expert_TA, T, A);
+  HADAL_SHAPE(protected_B, B);
   const std::vector<int64_t> expert = to_ints(expert_TA), guarded = to_ints(protected_B.to(at::kLong));
   const std::vector<float> affinity = to_floats(affinity_TE.detach().gather(1, expert_TA));
   const auto capacity =
@@ -36,7 +40,7 @@ Tensor kept_slots(const MoeConfig& moe, const Tensor& affinity_TE, const Tensor&
   std::vector<std::vector<int64_t>> sent(static_cast<size_t>(G));  // slots of each device, in token order
   std::vector<int64_t> used(static_cast<size_t>(G)), kept(expert.size(), 1);
   for (size_t slot = 0; slot < expert.size(); ++slot) {
-    const auto device = static_cast<size_t>(expert[slot] / (moe.num_experts / G));
+    const auto device = static_cast<size_t>(expert[slot] / (E / G));
     const int64_t row = static_cast<int64_t>(slot) / A / S;
     if (guarded[static_cast<size_t>(row)]) {
       ++used[device];

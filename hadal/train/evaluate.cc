@@ -6,6 +6,7 @@
 
 #include "hadal/ops/cross_entropy.h"
 #include "hadal/tensor/make.h"
+#include "hadal/tensor/shape.h"
 #include "hadal/train/adamw.h"
 
 namespace hadal {
@@ -28,7 +29,8 @@ void Evaluation::add_loads(const Trace& trace) {
 
 void Evaluation::add(const Tensor& rows_BX) {
   NoGrad no_grad;
-  const int64_t J = model_.config().mtp_depth, T = rows_BX.size(1) - 1 - J;
+  const int64_t B = rows_BX.size(0), X = rows_BX.size(1), J = model_.config().mtp_depth, T = X - 1 - J;
+  HADAL_SHAPE(rows_BX, B, X);
   Trace trace{.keep_rows = false};
   Tensor hidden_BTD = model_.forward(rows_BX.narrow(1, 0, T), nullptr, &trace);
   const Tensor logits_BTW = model_.logits(hidden_BTD);
@@ -64,9 +66,10 @@ HeldOut Evaluation::result() const {
 
 HeldOut evaluate(const Transformer& model, const Tensor& rows_NX, std::span<const int64_t> token_bytes) {
   constexpr int64_t kRows = 8;
+  const int64_t N = rows_NX.size(0), X = rows_NX.size(1);
+  HADAL_SHAPE(rows_NX, N, X);
   Evaluation evaluation(model, token_bytes);
-  for (int64_t at = 0; at < rows_NX.size(0); at += kRows)
-    evaluation.add(rows_NX.narrow(0, at, std::min(kRows, rows_NX.size(0) - at)));
+  for (int64_t at = 0; at < N; at += kRows) evaluation.add(rows_NX.narrow(0, at, std::min(kRows, N - at)));
   return evaluation.result();
 }
 

@@ -21,7 +21,12 @@ double seconds_since(Clock::time_point start) {
 constexpr int64_t kProbeSteps = 8;  // after which a run bounded by time fixes its number of steps
 
 AdamWConfig adamw_config(const OptimizerSection& o) {
-  return {.beta1 = o.beta1, .beta2 = o.beta2, .eps = o.eps, .weight_decay = o.weight_decay, .clip = o.clip};
+  return {.beta1 = o.beta1,
+          .beta2 = o.beta2,
+          .eps = o.eps,
+          .weight_decay = o.weight_decay,
+          .clip = o.clip,
+          .bf16_moments = o.bf16_moments};
 }
 
 TrainBatch rows_of(const TrainBatch& batch, int64_t first, int64_t n) {
@@ -87,7 +92,11 @@ bool Trainer::step() {
   const LossDivisor divisor{.targets = std::max<int64_t>(1, count_targets(model_.config(), whole)),
                             .rows = B};
 
-  const LossConfig loss_config{.mtp_weight = lambda, .balance_alpha = config_.loss.balance_alpha};
+  const LossConfig loss_config{.mtp_weight = lambda,
+                               .balance_alpha = config_.loss.balance_alpha,
+                               .expert_alpha = config_.loss.expert_alpha,
+                               .device_alpha = config_.loss.device_alpha,
+                               .communication_alpha = config_.loss.communication_alpha};
   StepLoss loss;
   const int64_t micro = config_.batch.micro > 0 ? std::min(config_.batch.micro, B) : B;
   for (int64_t at = 0; at < B; at += micro)
@@ -131,9 +140,11 @@ void Trainer::record_step() {
                     .grad_norm = progress_.grad_norm,
                     .skipped = counters_.skipped};
   if (has_experts_) record.max_vio = progress_.max_violation;
-  const TimingRecord timing{.step = counters_.step,
-                            .seconds = step_seconds_,
-                            .tokens_per_second = static_cast<double>(step_tokens_) / step_seconds_};
+  TimingRecord timing{.step = counters_.step,
+                      .seconds = step_seconds_,
+                      .tokens_per_second = static_cast<double>(step_tokens_) / step_seconds_};
+  if (hooks_.peak_flops > 0)
+    timing.mfu = timing.tokens_per_second * hooks_.flops_per_token / hooks_.peak_flops;
   if (hooks_.metrics) hooks_.metrics->add(record), hooks_.metrics->add(timing);
   if (hooks_.tensorboard) hooks_.tensorboard->add(record), hooks_.tensorboard->add(timing);
 }
@@ -253,6 +264,8 @@ TrainEnd Trainer::run() {
     progress_.step = counters_.step, progress_.steps = counters_.planned_steps;
     progress_.seconds = counters_.seconds, progress_.skipped = counters_.skipped;
     progress_.tokens_per_second = static_cast<double>(process_tokens_) / process_seconds_;
+    if (hooks_.peak_flops > 0)
+      progress_.mfu = progress_.tokens_per_second * hooks_.flops_per_token / hooks_.peak_flops;
     if (counters_.skips_in_a_row > config_.checkpoint.max_skips_in_a_row) {
       if (!roll_back()) return TrainEnd::kFailed;
       continue;

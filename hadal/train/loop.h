@@ -32,6 +32,7 @@ struct TrainProgress {
   double rate = 0, grad_norm = 0;
   double max_violation = 0;
   double tokens_per_second = 0;  // of this process
+  double mfu = 0;                // share of the peak, of this process; 0: not known
   int64_t skipped = 0;           // steps with a non-finite gradient, left out
 };
 
@@ -45,6 +46,7 @@ struct TrainHooks {
   CheckpointStore* checkpoints = nullptr;
   MetricsWriter* metrics = nullptr;
   TensorBoardWriter* tensorboard = nullptr;
+  double flops_per_token = 0, peak_flops = 0;  // of training; for MFU, if both are given
 };
 
 enum class TrainEnd {

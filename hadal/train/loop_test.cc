@@ -155,6 +155,33 @@ TEST(Trainer, ResumedRunEqualsTheUnbrokenOneBitForBit) {
     EXPECT_EQ(read_file(whole / (step + file)), read_file(broken / (step + file))) << file;
 }
 
+TEST(Trainer, Bf16MomentsLearnAlikeAndResumeBitForBit) {
+  TrainConfig config = small_run(20);
+  const auto final_loss = [&](const TrainConfig& c) {
+    Trainer trainer(c, small_model(), story_rows(18), {});
+    trainer.run();
+    return trainer.progress().loss;
+  };
+  const double full_precision = final_loss(config);
+  config.optimizer.bf16_moments = true;
+  EXPECT_NEAR(final_loss(config), full_precision, 0.05);
+  const TemporaryFolder whole, broken;
+  { TestRun(whole.path(), config, story_rows(18)).trainer.run(); }
+  {
+    TrainConfig half = config;
+    half.checkpoint.keep = 9;
+    TestRun run(broken.path(), half, story_rows(18));
+    run.trainer.run();
+  }
+  std::filesystem::remove_all(broken / "checkpoints/step-000020");
+  TestRun run(broken.path(), config, story_rows(18));
+  EXPECT_TRUE(run.trainer.resume());
+  EXPECT_EQ(run.trainer.counters().step, 15);
+  run.trainer.run();
+  const char* file = "checkpoints/step-000020/optimizer.safetensors";
+  EXPECT_EQ(read_file(whole / file), read_file(broken / file));
+}
+
 TEST(Trainer, MicroBatchesGiveTheWholeBatchsStep) {
   const auto loss_after = [](int64_t micro) {
     TrainConfig config = small_run(6);
@@ -197,6 +224,19 @@ TEST(Trainer, OtherDataAreRefusedOnResume) {
   other.fingerprint = "novels";
   TestRun run(folder.path(), config, other);
   EXPECT_THROW(run.trainer.resume(), Error);
+}
+
+TEST(Trainer, V2sLossesJoinTheBalanceLoss) {
+  const auto balance = [](double alpha) {
+    TrainConfig config = small_run(1);
+    config.loss.balance_alpha = 0, config.loss.expert_alpha = alpha, config.loss.communication_alpha = alpha;
+    Trainer trainer(config, small_model(), story_rows(18), {});
+    trainer.run();
+    return trainer.progress().balance_loss;
+  };
+  EXPECT_EQ(balance(0), 0);
+  EXPECT_GT(balance(0.01), 0);
+  EXPECT_NEAR(balance(0.02), 2 * balance(0.01), 1e-6);
 }
 
 // Rows whose tokens are all 127 in [begin, end), a token whose embedding the tests make infinite.

@@ -5,6 +5,7 @@
 #include "hadal/ops/fused.h"
 #include "hadal/tensor/make.h"
 #include "hadal/tensor/shape.h"
+#include "hadal/train/balance.h"
 
 namespace hadal {
 
@@ -28,6 +29,12 @@ Tensor targets_T(const TrainBatch& batch, int64_t T, int64_t shift) {
   if (!batch.segment_start_BX.defined()) return target_BT.flatten();
   const Tensor& start = batch.segment_start_BX;
   return target_BT.masked_fill(start.narrow(1, shift, T).ne(start.narrow(1, 0, T)), -1).flatten();
+}
+
+Tensor v2_balance(const MoeConfig& moe, const Routing& routing, int64_t B, const LossConfig& config) {
+  const V2BalanceLosses losses = v2_balance_losses(moe, routing.affinity_TE, routing.expert_TA, B);
+  return config.expert_alpha * losses.expert + config.device_alpha * losses.device +
+         config.communication_alpha * losses.communication;
 }
 
 // T of X = T+1+J.
@@ -72,6 +79,8 @@ BatchLoss batch_loss(const Transformer& model, const TrainBatch& batch, const Lo
     if (config.balance_alpha > 0)
       loss.balance = loss.balance +
                      config.balance_alpha / rows * sequence_balance_loss(c.moe, layer.routing.affinity_TE, B);
+    if (config.expert_alpha > 0 || config.device_alpha > 0 || config.communication_alpha > 0)
+      loss.balance = loss.balance + v2_balance(c.moe, layer.routing, B, config) / rows;
   }
   loss.total = loss.total + loss.balance;
   return loss;

@@ -9,6 +9,8 @@ namespace hadal {
 struct LossConfig {
   double mtp_weight = 0.3;      // lambda: the mean of the MTP losses times this joins the total
   double balance_alpha = 1e-4;  // of the sequence-wise balance loss; 0: none
+  // Of V2's losses over experts, devices (groups of experts) and what is sent to them; 0: none.
+  double expert_alpha = 0, device_alpha = 0, communication_alpha = 0;
 };
 
 // What one MoE layer was given in one batch.

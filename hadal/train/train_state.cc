@@ -39,6 +39,10 @@ void fill(const ModelConfig& config, ModelWeights& into, const ModelWeights& fro
   for_each_weight(config, into, [&](const WeightSpec&, Tensor& tensor) { tensor.copy_(tensors[next++]); });
 }
 
+ElementType element_type_of(const Tensor& moment) {
+  return moment.scalar_type() == at::kBFloat16 ? ElementType::kBF16 : ElementType::kF32;
+}
+
 Json counters_json(const TrainCounters& c, int64_t optimizer_steps) {
   Json loads = Json::object();
   for (const auto& [layer, load] : c.load_since) loads[std::to_string(layer)] = load;
@@ -127,7 +131,7 @@ void write_train_state(const std::filesystem::path& folder, const TrainSnapshot&
   std::vector<TensorHead> heads;
   std::map<std::string, Tensor> by_name;
   for (const auto& [name, tensor] : s.moments) {
-    heads.push_back({name, ElementType::kF32, tensor.sizes().vec()});
+    heads.push_back({name, element_type_of(tensor), tensor.sizes().vec()});
     by_name[name] = tensor;
   }
   SafetensorsWriter writer(folder / "optimizer.safetensors", heads);
@@ -156,11 +160,11 @@ TrainCounters restore(const std::filesystem::path& folder, Transformer& model, A
   const SafetensorsFile file(folder / "optimizer.safetensors");
   const auto read = [&](const std::string& name, Tensor& into) {
     const StoredTensor& stored = file.at(name);
-    if (stored.type != ElementType::kF32 || stored.shape != into.sizes().vec())
-      throw Error(
-          ErrorCode::kInvalidConfig,
-          cat("[train.restore] ", file.path().string(), ": ", name, " is ", shape_text(stored.shape),
-              ", the model needs ", shape_text(into.sizes().vec()), ". Is the checkpoint of this model?"));
+    if (stored.type != element_type_of(into) || stored.shape != into.sizes().vec())
+      throw Error(ErrorCode::kInvalidConfig,
+                  cat("[train.restore] ", file.path().string(), ": ", name, " is ", hadal::name(stored.type),
+                      " ", shape_text(stored.shape), ", the model needs ", shape_text(into.sizes().vec()),
+                      ". Is the checkpoint of this model?"));
     std::memcpy(into.data_ptr(), stored.bytes.data(), stored.bytes.size());
   };
   optimizer.for_each_moment([&](const std::string& name, Tensor& m, Tensor& v) {

@@ -15,6 +15,7 @@
 #include "hadal/error.h"
 #include "hadal/planner.h"
 #include "hadal/tensor/make.h"
+#include "hadal/train/gemm_peak.h"
 #include "hadal/train/run_folder.h"
 #include "hadal/train/schedule.h"
 
@@ -62,12 +63,13 @@ class ProgressLine {
     const double ahead = static_cast<double>(std::max<int64_t>(0, p.steps - p.step));
     const auto left = static_cast<int64_t>(p.seconds / static_cast<double>(p.step) * ahead);
     char text[256];
-    std::snprintf(
-        text, sizeof text,
-        "step %5lld/%lld  loss %.3f  mtp %.3f  lr %.1e  grad %.2f  MaxVio %.2f  %s tok/s  left %lld:%02lld",
-        static_cast<long long>(p.step), static_cast<long long>(p.steps), p.loss, p.mtp_loss, p.rate,
-        p.grad_norm, p.max_violation, with_commas(static_cast<int64_t>(p.tokens_per_second)).c_str(),
-        static_cast<long long>(left / 60), static_cast<long long>(left % 60));
+    std::snprintf(text, sizeof text,
+                  "step %5lld/%lld  loss %.3f  mtp %.3f  lr %.1e  grad %.2f  MaxVio %.2f  %s tok/s  MFU %.0f "
+                  "%%  left %lld:%02lld",
+                  static_cast<long long>(p.step), static_cast<long long>(p.steps), p.loss, p.mtp_loss, p.rate,
+                  p.grad_norm, p.max_violation,
+                  with_commas(static_cast<int64_t>(p.tokens_per_second)).c_str(), 100 * p.mfu,
+                  static_cast<long long>(left / 60), static_cast<long long>(left % 60));
     std::fprintf(stderr, terminal_ && !last ? "\r%s  " : terminal_ ? "\r%s  \n" : "%s\n", text);
   }
 
@@ -106,9 +108,8 @@ RunRecord run_record(const TrainConfig& config, const ModelConfig& model) {
 // What goes along into each checkpoint, so that it is a model folder.
 std::map<std::string, std::string> files_beside(const fs::path& out) {
   std::map<std::string, std::string> files;
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.toml"})
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"})
     if (fs::exists(out / name)) files[name] = read_file(out / name);
-  files.erase("config.toml");
   return files;
 }
 
@@ -180,18 +181,22 @@ TrainedModel train_in_folder(const TrainConfig& config, const TrainFlags& flags)
     for (const char* name : {"metrics.jsonl", "timing.jsonl", "tensorboard"}) fs::remove_all(out / name);
   MetricsWriter metrics(out);
   ProgressLine progress;
-  Trainer trainer(config, model, std::move(data.rows),
-                  {.report = [&](const TrainProgress& p) { progress(p); },
-                   .note = note,
-                   .measured =
-                       [](const EvalRecord& r) {
-                         std::fprintf(stderr, "%s after %lld steps\n", eval_text(r).c_str(),
-                                      static_cast<long long>(r.step));
-                       },
-                   .stop = &stop_asked,
-                   .save = &save_asked,
-                   .checkpoints = &checkpoints,
-                   .metrics = &metrics});
+  Trainer trainer(
+      config, model, std::move(data.rows),
+      {.report = [&](const TrainProgress& p) { progress(p); },
+       .note = note,
+       .measured =
+           [](const EvalRecord& r) {
+             std::fprintf(stderr, "%s after %lld steps\n", eval_text(r).c_str(),
+                          static_cast<long long>(r.step));
+           },
+       .stop = &stop_asked,
+       .save = &save_asked,
+       .checkpoints = &checkpoints,
+       .metrics = &metrics,
+       // Forward and twice that backward, of the main model.
+       .flops_per_token = 3.0 * static_cast<double>(prefill_flops(model, config.batch.length).total()),
+       .peak_flops = gemm_peak()});
   if (newest) {
     trainer.resume(*newest);
     std::fprintf(stderr, "%s: going on after step %lld%s\n", out.c_str(),
