@@ -169,8 +169,9 @@ class Damage(Folder):
     def test_a_full_disk_ends_with_an_error_and_keeps_the_checkpoint_before(self):
         self.assertEqual(self.train(steps=3).code, 0)
         limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))  # noqa: E731
-        full = self.train("--force-config", steps=6, preexec_fn=limit)
+        full = self.train("--force-config", "--save-every", "4", steps=6, preexec_fn=limit)
         self.assertEqual(full.code, 1, full.err)
+        self.assertIn("the checkpoint of step 4 could not be written, training goes on", full.err)
         self.assertIn("[file.write]", full.err)
         self.assertEqual(self.checkpoints(), ["step-000003"])
         again = self.train("--force-config", steps=6)
