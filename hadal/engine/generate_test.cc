@@ -3,26 +3,15 @@
 #include "hadal/engine/generate.h"
 #include "hadal/error.h"
 #include "hadal/tensor/make.h"
+#include "tests/support/small_model.h"
 
 namespace hadal {
 namespace {
 
 ModelConfig small_config() {
-  ModelConfig c;
-  c.vocab_size = 300, c.width = 32, c.num_layers = 2, c.dense_dim = 64, c.max_positions = 40;
+  ModelConfig c = small_model();
+  c.vocab_size = 300, c.max_positions = 40, c.mtp_depth = 0;
   c.init_std = 0.2;  // sharp enough that neighbouring logits differ by far more than rounding
-  c.mla = {.num_heads = 2, .query_latent = 16, .kv_latent = 16, .nope_dim = 8, .rope_dim = 8, .value_dim = 8};
-  c.moe = {.num_experts = 8,
-           .num_shared = 1,
-           .top_k = 2,
-           .expert_dim = 16,
-           .num_groups = 2,
-           .num_groups_kept = 1,
-           .first_layer = 1,
-           .scoring = Scoring::kSigmoid,
-           .choice = Choice::kGroupTopTwo,
-           .normalize = true,
-           .scale = 2.5};
   return c;
 }
 

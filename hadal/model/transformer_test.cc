@@ -7,27 +7,16 @@
 #include "hadal/config/weight_specs.h"
 #include "hadal/error.h"
 #include "hadal/tensor/make.h"
+#include "tests/support/small_model.h"
 
 namespace hadal {
 namespace {
 
-// Two dense and two MoE layers, groups, MTP: every kind of weight.
+// Two dense and two MoE layers, two MTP modules.
 ModelConfig all_features() {
-  ModelConfig c;
-  c.vocab_size = 50, c.width = 16, c.num_layers = 4, c.dense_dim = 24, c.max_positions = 32, c.mtp_depth = 2;
-  c.init_std = 0.1;
-  c.mla = {.num_heads = 2, .query_latent = 8, .kv_latent = 8, .nope_dim = 4, .rope_dim = 4, .value_dim = 4};
-  c.moe = {.num_experts = 8,
-           .num_shared = 1,
-           .top_k = 2,
-           .expert_dim = 8,
-           .num_groups = 4,
-           .num_groups_kept = 2,
-           .first_layer = 2,
-           .scoring = Scoring::kSigmoid,
-           .choice = Choice::kGroupTopTwo,
-           .normalize = true,
-           .scale = 2.5};
+  ModelConfig c = small_model();
+  c.vocab_size = 50, c.num_layers = 4, c.max_positions = 32, c.mtp_depth = 2, c.init_std = 0.1;
+  c.moe.num_groups = 4, c.moe.num_groups_kept = 2, c.moe.first_layer = 2;
   return c;
 }
 
@@ -59,7 +48,7 @@ TEST(Weights, RandomStartDependsOnSeedAndNameOnly) {
   EXPECT_TRUE(a.layers[2].moe.experts.up_EMD.equal(b.layers[2].moe.experts.up_EMD));
   EXPECT_FALSE(b.layers[2].moe.experts.up_EMD.equal(c.layers[2].moe.experts.up_EMD));
   EXPECT_NEAR(a.embedding_WD.std().item<double>(), 0.1, 0.01);
-  EXPECT_TRUE(a.final_norm.equal(full({16}, 1.0)));
+  EXPECT_TRUE(a.final_norm.equal(full({32}, 1.0)));
 }
 
 TEST(Transformer, LaterTokensDoNotChangeEarlierOutputs) {
@@ -132,15 +121,15 @@ TEST(Transformer, IdsOutsideTheVocabularyAndTooManyTokensAreNamed) {
 TEST(LatentCache, GrowsKeepingItsRowsAndRefusesWhatDoesNotFit) {
   const ModelConfig c = all_features();
   LatentCache cache(c, 1, 4, at::kFloat);
-  EXPECT_EQ(cache.size_bytes(), 4 * 4 * (8 + 4) * 4);  // layers * tokens * (C + R) * bytes
-  cache.append(0, full({1, 3, 8}, 1.0), full({1, 3, 4}, 2.0));
+  EXPECT_EQ(cache.size_bytes(), 4 * 4 * (16 + 8) * 4);  // layers * tokens * (C + R) * bytes
+  cache.append(0, full({1, 3, 16}, 1.0), full({1, 3, 8}, 2.0));
   cache.advance(3);
-  EXPECT_THROW(cache.append(0, zeros({1, 2, 8}), zeros({1, 2, 4})), Error);
+  EXPECT_THROW(cache.append(0, zeros({1, 2, 16}), zeros({1, 2, 8})), Error);
   cache.reserve(8);
-  const auto rows = cache.append(0, zeros({1, 2, 8}), zeros({1, 2, 4}));
+  const auto rows = cache.append(0, zeros({1, 2, 16}), zeros({1, 2, 8}));
   EXPECT_EQ(rows.latent_BLC.size(1), 5);
-  EXPECT_EQ(rows.latent_BLC.sum().item<double>(), 24.0);
-  EXPECT_EQ(rows.rope_key_BLR.sum().item<double>(), 24.0);
+  EXPECT_EQ(rows.latent_BLC.sum().item<double>(), 48.0);
+  EXPECT_EQ(rows.rope_key_BLR.sum().item<double>(), 48.0);
   cache.truncate(1);
   EXPECT_EQ(cache.rows(0).latent_BLC.size(1), 1);
 }

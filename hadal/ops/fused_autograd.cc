@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "hadal/base/check.h"
 #include "hadal/kernels/train.h"
 #include "hadal/ops/fused.h"
 #include "hadal/ops/rope.h"
@@ -455,6 +456,9 @@ Tensor fused_experts(const Tensor& x_TD, const Tensor& expert_TA, const Tensor& 
 
 Tensor fused_head_loss(const Tensor& hidden_TD, const Tensor& head_WD, const Tensor& target_T,
                        double divisor) {
+  const int64_t T = hidden_TD.size(0), W = head_WD.size(0);
+  HADAL_SHAPE(target_T, T);
+  HADAL_CHECK(T == 0 || target_T.max().item<int64_t>() < W) << "a target is no token of the vocabulary";
   const bool with_gradients =
       c10::GradMode::is_enabled() && (hidden_TD.requires_grad() || head_WD.requires_grad());
   return HeadLoss::apply(hidden_TD, head_WD, target_T, divisor, with_gradients);

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "hadal/error.h"
 #include "hadal/ops/cross_entropy.h"
 #include "hadal/ops/rms_norm.h"
 #include "hadal/ops/rope.h"
@@ -118,6 +119,12 @@ TEST(Fused, HeadLossWithoutGradientsGivesTheSameNumber) {
   const double with = fused_head_loss(hidden.clone().requires_grad_(true), head, target, 9).item<double>();
   NoGrad no_grad;
   EXPECT_EQ(fused_head_loss(hidden, head, target, 9).item<double>(), with);
+}
+
+TEST(Fused, HeadLossRefusesATargetOutsideTheVocabulary) {
+  EXPECT_THROW(
+      fused_head_loss(wave({2, 4}, 0.1), wave({20, 4}, 0.2), from_ints(std::vector<int64_t>{3, 20}), 2),
+      Error);
 }
 
 TEST(Fused, NumberOfThreadsDoesNotChangeABit) {

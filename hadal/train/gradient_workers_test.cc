@@ -5,32 +5,14 @@
 #include "hadal/config/weight_specs.h"
 #include "hadal/error.h"
 #include "hadal/tensor/make.h"
+#include "tests/support/small_model.h"
 
 namespace hadal {
 namespace {
 
-ModelConfig small_config() {
-  ModelConfig c;
-  c.vocab_size = 40, c.width = 16, c.num_layers = 2, c.dense_dim = 24, c.max_positions = 64, c.mtp_depth = 1;
-  c.init_std = 0.1;
-  c.mla = {.num_heads = 2, .query_latent = 8, .kv_latent = 8, .nope_dim = 4, .rope_dim = 4, .value_dim = 4};
-  c.moe = {.num_experts = 4,
-           .num_shared = 1,
-           .top_k = 2,
-           .expert_dim = 8,
-           .num_groups = 2,
-           .num_groups_kept = 1,
-           .first_layer = 1,
-           .scoring = Scoring::kSigmoid,
-           .choice = Choice::kGroupTopTwo,
-           .normalize = true,
-           .scale = 2.5};
-  return c;
-}
-
 class Workers : public testing::Test {
  protected:
-  Transformer model{small_config(), random_weights(small_config(), 1)};
+  Transformer model{small_model(), random_weights(small_model(), 1)};
   const Tensor window = arange(0, 5 * 12).mul(7).remainder(40).view({5, 12});
   Workers() {
     for_each_weight(model.config(), model.weights(), [](const WeightSpec& spec, Tensor& w) {
@@ -81,7 +63,7 @@ TEST_F(Workers, SeeTheModelsWeightsAsTheyChange) {
 TEST_F(Workers, AnErrorOfOneIsTheErrorOfTheStep) {
   GradientWorkers pool(model, 2);
   Tensor bad = window.clone();
-  bad[4][3] = 99;  // the last row is the second worker's
+  bad[4][3] = 999;  // the last row is the second worker's
   EXPECT_THROW(pool.step(bad, {}, {}), Error);
 }
 

@@ -4,28 +4,10 @@
 
 #include "hadal/config/weight_specs.h"
 #include "hadal/tensor/make.h"
+#include "tests/support/small_model.h"
 
 namespace hadal {
 namespace {
-
-ModelConfig small_config() {
-  ModelConfig c;
-  c.vocab_size = 40, c.width = 16, c.num_layers = 2, c.dense_dim = 24, c.max_positions = 64, c.mtp_depth = 1;
-  c.init_std = 0.1;
-  c.mla = {.num_heads = 2, .query_latent = 8, .kv_latent = 8, .nope_dim = 4, .rope_dim = 4, .value_dim = 4};
-  c.moe = {.num_experts = 4,
-           .num_shared = 1,
-           .top_k = 2,
-           .expert_dim = 8,
-           .num_groups = 2,
-           .num_groups_kept = 1,
-           .first_layer = 1,
-           .scoring = Scoring::kSigmoid,
-           .choice = Choice::kGroupTopTwo,
-           .normalize = true,
-           .scale = 2.5};
-  return c;
-}
 
 Tensor tokens(int64_t B, int64_t X) {
   return arange(0, B * X).mul(7).remainder(40).view({B, X});
@@ -33,7 +15,7 @@ Tensor tokens(int64_t B, int64_t X) {
 
 class Loss : public testing::Test {
  protected:
-  Transformer model{small_config(), random_weights(small_config(), 1)};
+  Transformer model{small_model(), random_weights(small_model(), 1)};
   Loss() {
     for_each_weight(model.config(), model.weights(), [](const WeightSpec& spec, Tensor& w) {
       if (spec.role != WeightRole::kBalanceBias) w.requires_grad_(true);
@@ -95,7 +77,7 @@ TEST_F(Loss, WithoutItsWeightTheMtpModuleLeavesTheMainGradientAlone) {
   batch_loss(model, window, {.mtp_weight = 0, .balance_alpha = 0}).total.backward();
   const Tensor trunk = model.weights().layers[0].mla.kv_up.grad().clone();
   take_gradient();
-  ModelConfig without = small_config();
+  ModelConfig without = small_model();
   without.mtp_depth = 0;
   ModelWeights weights = model.weights();
   weights.layers.pop_back();
