@@ -175,8 +175,8 @@ void EpochStream::read(int64_t at, int64_t count, int64_t limit, int32_t* ids, i
          ++i, from = 0) {
       const int64_t take = std::min(block.before[i + 1] - block.before[i] - from, count - done);
       copy_document(block, i, from, take, limit, ids + done);
-      if (segment_start)
-        std::fill_n(segment_start + done, take, static_cast<int32_t>(std::max<int64_t>(0, done - from)));
+      if (segment_start)  // a document is entered in its middle only at the first position
+        std::fill_n(segment_start + done, take, static_cast<int32_t>(done));
       done += take;
     }
   }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <set>
 
@@ -147,7 +148,30 @@ TEST(Rows, OrderChangesWithEpochAndSeed) {
   EXPECT_LT(in_order, 20);
 }
 
-TEST(Rows, FarRowsAreReadAsFastAsNearOnes) {
+// Neighbours in the files are not neighbours in the stream, and another epoch has other neighbours.
+TEST(Rows, DocumentsAreShuffledAnewEachEpoch) {
+  const TemporaryFolder folder;
+  write_data_set(folder.path(), numbered_documents(200, 9, 9));
+  const RowSource rows = open_rows(config_of(folder.path(), 2000 - 1, 0));  // nearly an epoch a row
+  const auto order = [&](int64_t number) {
+    std::vector<int32_t> documents;
+    for (const int32_t id : row(rows, number))
+      if (id >= 10 && (documents.empty() || documents.back() != (id - 10) / 9))
+        documents.push_back((id - 10) / 9);
+    return documents;
+  };
+  const auto first = order(0), second = order(1);
+  ASSERT_GE(std::min(first.size(), second.size()), 190u);
+  int neighbours = 0, same = 0;
+  for (size_t i = 1; i < 190; ++i) {
+    neighbours += first[i] == first[i - 1] + 1;
+    same += first[i] == second[i] || first[i] == second[i - 1];
+  }
+  EXPECT_LT(neighbours, 10);
+  EXPECT_LT(same, 15);
+}
+
+TEST(Rows, FarRowsAreReadLikeNearOnes) {
   const TemporaryFolder folder;
   write_data_set(folder.path(), numbered_documents(300, 1, 9));
   const RowSource rows = open_rows(config_of(folder.path(), 16));
@@ -239,7 +263,11 @@ TEST(Rows, FimChoosesOtherDocumentsEachEpoch) {
     }
     return ids;
   };
-  EXPECT_NE(chosen(0), chosen(rows.rows_per_epoch()));
+  const auto first = chosen(0), second = chosen(rows.rows_per_epoch());
+  std::vector<int32_t> both;
+  std::set_intersection(first.begin(), first.end(), second.begin(), second.end(), std::back_inserter(both));
+  EXPECT_GT(first.size(), 60u);
+  EXPECT_LT(both.size(), first.size() * 8 / 10);  // a half expected
 }
 
 TEST(Rows, FimNeedsItsTokens) {
