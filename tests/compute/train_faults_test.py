@@ -188,6 +188,34 @@ class Damage(Folder):
         self.assertIn("tokens.bin", result.err)
 
 
+class Shards(Folder):
+    def test_a_run_on_shards_resumes_to_the_bytes_of_the_unbroken_one_and_refuses_others(self):
+        made, shards = os.path.join(self.folder, "tokenizer"), os.path.join(self.folder, "shards")
+        self.assertEqual(hadal("tokenizer", "train", "--kind", "byte", "--data", self.text, "--out", made).code, 0)
+        build = ["data", "build", shards, "--tokenizer", made, "--input", self.text, "--split-documents", "line"]
+        self.assertEqual(hadal(*build, "--held-out", "0.1").code, 0)
+        self.text = shards
+        whole = self.train("--set", "data.mask_documents=true")
+        self.assertEqual(whole.code, 0, whole.err)
+        last = os.path.join("checkpoints", "step-000006", "optimizer.safetensors")
+        with open(os.path.join(self.out, last), "rb") as file:
+            want = file.read()
+        self.out = os.path.join(self.folder, "broken")
+        self.assertEqual(self.train("--set", "data.mask_documents=true", "--save-every", "2").code, 0)
+        shutil.rmtree(os.path.join(self.out, "checkpoints", "step-000006"))
+        again = self.train("--set", "data.mask_documents=true", "--save-every", "2")
+        self.assertIn("going on after step 4", again.err)
+        with open(os.path.join(self.out, last), "rb") as file:
+            self.assertEqual(file.read(), want)
+        found = json.loads(hadal("eval", self.out, "--data", shards, "--length", "32", "--json").out)
+        self.assertGreater(found["tokens"], 100)
+        shutil.rmtree(shards)
+        self.assertEqual(hadal(*build, "--held-out", "0.3").code, 0)
+        other = self.train("--set", "data.mask_documents=true")
+        self.assertEqual(other.code, 1)
+        self.assertIn("trained on other data", other.err)
+
+
 class Failures(Folder):
     def test_gradients_that_stay_infinite_end_with_code_5(self):
         result = self.train("--lr", "1e30", "--set", "checkpoint.max_skips_in_a_row=1", steps=50)
