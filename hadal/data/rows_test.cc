@@ -267,7 +267,7 @@ TEST(Rows, FimChoosesOtherDocumentsEachEpoch) {
   std::vector<int32_t> both;
   std::set_intersection(first.begin(), first.end(), second.begin(), second.end(), std::back_inserter(both));
   EXPECT_GT(first.size(), 60u);
-  EXPECT_LT(both.size(), first.size() * 65 / 100);  // if the same, 83: an empty prefix hides some
+  EXPECT_LT(both.size(), first.size() * 52 / 100);  // the same choice: 69, an empty prefix hides some
 }
 
 TEST(Rows, FimNeedsItsTokens) {
