@@ -28,6 +28,27 @@ std::vector<int64_t> spread(int64_t count, int64_t most) {
   return chosen;
 }
 
+// Hands rows of one length on together, some thousand tokens at a time: one by one they would mostly wait.
+class Batches {
+ public:
+  explicit Batches(Evaluation& sum) : sum_(sum) {}
+  void add(const Tensor& row_BX) {
+    constexpr int64_t kTokens = 4096;
+    if (!rows_.empty() && rows_[0].size(1) != row_BX.size(1)) flush();
+    rows_.push_back(row_BX);
+    if (static_cast<int64_t>(rows_.size()) * row_BX.size(1) >= kTokens) flush();
+  }
+
+  void flush() {
+    if (!rows_.empty()) sum_.add(concat(rows_, 0));
+    rows_.clear();
+  }
+
+ private:
+  Evaluation& sum_;
+  std::vector<Tensor> rows_;
+};
+
 // Rows of T + 1 + J tokens that predict every token but the first once; the last one is shorter.
 void add_text(Evaluation& sum, const EvalOptions& o, const Tokenizer& tokenizer, int64_t T, int64_t J) {
   const std::vector<int32_t> ids = tokenizer.encode(read_text(o.data), /*parse_special=*/false);
@@ -35,11 +56,13 @@ void add_text(Evaluation& sum, const EvalOptions& o, const Tokenizer& tokenizer,
   if (n < 2 + J)
     throw Error(ErrorCode::kInvalidArgument,
                 cat("[cli.eval] ", o.data, " has ", n, " tokens, need at least ", 2 + J, "."));
+  Batches batches(sum);
   for (const int64_t row : spread((n - 1 - J + T - 1) / T, o.rows)) {
     const int64_t begin = row * T, end = std::min(n, begin + T + 1 + J);
-    sum.add(from_ids(std::span(ids).subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)))
-                .unsqueeze(0));
+    batches.add(from_ids(std::span(ids).subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)))
+                    .unsqueeze(0));
   }
+  batches.flush();
 }
 
 void add_sources(Evaluation& sum, const EvalOptions& o, int64_t T, const ModelConfig& model) {
@@ -49,19 +72,22 @@ void add_sources(Evaluation& sum, const EvalOptions& o, int64_t T, const ModelCo
   rows.vocab_size = model.vocab_size;
   const HeldOutRows held_out = open_held_out_rows(rows);
   RowBatch batch;
+  Batches batches(sum);
   if (held_out.rows() > 0) {
     for (const int64_t row : o.rows > 0 ? held_out.spread(o.rows) : spread(held_out.rows(), 0)) {
       held_out.read(row, 1, batch);
       const int64_t real = batch.valid.empty() ? batch.length : batch.valid[0];
-      if (real >= 2 + model.mtp_depth) sum.add(to_batch(batch).window_BX.narrow(1, 0, real));
+      if (real >= 2 + model.mtp_depth) batches.add(to_batch(batch).window_BX.narrow(1, 0, real));
     }
+    batches.flush();
     return;
   }
   const RowSource source = open_rows(rows);
   for (const int64_t row : spread(source.rows_per_epoch(), o.rows)) {
     source.read(row, 1, batch);
-    sum.add(to_batch(batch).window_BX);
+    batches.add(to_batch(batch).window_BX);
   }
+  batches.flush();
 }
 
 void print_result(const EvalOptions& o, const HeldOut& found, double seconds) {
