@@ -12,12 +12,16 @@ namespace hadal {
 
 enum class DType { kF32, kF16, kBF16, kF8E4M3 };
 
-enum class Generation { kV2, kV3 };  // which published family: decides names of the config dialect and defaults
+enum class Generation {
+  kV2,
+  kV3
+};  // which published family: decides names of the config dialect and defaults
 
 enum class Scoring { kSoftmax, kSigmoid };
 
 // How top_k experts are chosen. kGreedy: plain top-k. kGroupMax (V2 group_limited_greedy): a group scores its
-// best expert. kGroupTopTwo (V3 noaux_tc): choice by score + balance bias, a group scores the sum of its two best.
+// best expert. kGroupTopTwo (V3 noaux_tc): choice by score + balance bias, a group scores the sum of its two
+// best.
 enum class Choice { kGreedy, kGroupMax, kGroupTopTwo };
 
 // YaRN (architecture spec, RoPE and YaRN). Absent: plain RoPE.
@@ -40,7 +44,7 @@ struct MlaConfig {
   int64_t value_dim = 0;     // V: per head
   double rope_theta = 10000;
   std::optional<YarnConfig> yarn;
-  int64_t key_dim() const { return nope_dim + rope_dim; }    // K
+  int64_t key_dim() const { return nope_dim + rope_dim; }     // K
   int64_t cache_dim() const { return kv_latent + rope_dim; }  // values cached per token and layer
   bool operator==(const MlaConfig&) const = default;
 };
@@ -63,23 +67,24 @@ struct MoeConfig {
 
 struct ModelConfig {
   Generation generation = Generation::kV3;
-  int64_t vocab_size = 0;      // W: rows of embedding and head, padding included
-  int64_t width = 0;           // D
-  int64_t num_layers = 0;      // main layers, without MTP
-  int64_t dense_dim = 0;       // F
-  int64_t max_positions = 0;   // longest context in tokens
+  int64_t vocab_size = 0;     // W: rows of embedding and head, padding included
+  int64_t width = 0;          // D
+  int64_t num_layers = 0;     // main layers, without MTP
+  int64_t dense_dim = 0;      // F
+  int64_t max_positions = 0;  // longest context in tokens
   double norm_eps = 1e-6;
-  int64_t mtp_depth = 0;       // J: MTP modules stored after the main layers
-  bool tied_head = false;      // the head is the embedding
+  int64_t mtp_depth = 0;   // J: MTP modules stored after the main layers
+  bool tied_head = false;  // the head is the embedding
   double init_std = 0.02;
   MlaConfig mla;
   MoeConfig moe;
-  DType stored_dtype = DType::kBF16;  // of the checkpoint's matrices; kF8E4M3: official 128x128 block FP8
+  DType stored_dtype = DType::kBF16;     // of the checkpoint's matrices; kF8E4M3: official 128x128 block FP8
   bool fp8_power_of_two_scales = false;  // scale_fmt "ue8m0"
   int64_t bos_id = -1;                   // -1: none
   std::vector<int64_t> eos_ids;          // empty: none
 
-  // Is this layer's FFN a mixture of experts? MTP layers (index >= num_layers) always are, if there are experts.
+  // Is this layer's FFN a mixture of experts? MTP layers (index >= num_layers) always are, if there are
+  // experts.
   bool is_moe(int64_t layer) const;
   // 1/sqrt(N + R) times YaRN's m^2 (architecture spec, the two mscale corrections).
   double softmax_scale() const;

@@ -44,7 +44,8 @@ TEST(Json, DuplicatesAreFoundInObjectsOfAnySize) {
     for (const int again : {0, size / 2, size - 1}) {
       std::string text = "{";
       for (int i = 0; i < size; ++i) text += cat("\"k", i, "\":", i, ",");
-      EXPECT_NE(json_problem(text + cat("\"k", again, "\":1}")).find("duplicate key"), std::string::npos) << text;
+      EXPECT_NE(json_problem(text + cat("\"k", again, "\":1}")).find("duplicate key"), std::string::npos)
+          << text;
       const Json sound = parse_json(text + "\"other\":{\"k0\":1}}", "x");
       EXPECT_EQ(sound.size(), static_cast<size_t>(size + 1));
       EXPECT_EQ(sound["k0"], 0);

@@ -28,8 +28,8 @@ int exec_compute(const std::string& command, char** argv) {
         ErrorCode::kNotFound,
         cat("[cli.", command, "] \"", command, "\" needs hadal-compute, the part that links LibTorch: it is ",
             "neither beside this program nor in ../libexec/hadal. Build it: ./dev build."));
-  // libgomp's threads spin for milliseconds while they wait; with another program on the same cores that halves
-  // the speed and worse. It reads this only when it is loaded, so here is the place.
+  // libgomp's threads spin for milliseconds while they wait; with another program on the same cores that
+  // halves the speed and worse. It reads this only when it is loaded, so here is the place.
   if (!::getenv("OMP_WAIT_POLICY")) ::setenv("GOMP_SPINCOUNT", "20000", /*overwrite=*/0);
   ::execv(compute.c_str(), argv);
   throw Error(ErrorCode::kUnavailable,

@@ -33,9 +33,10 @@ struct TokenizerModel {
   void encode(std::string_view text, bool parse_special, std::vector<int32_t>& out) const;
 };
 
-// Both throw as Tokenizer::load; `source` names the file in errors. `slack`: bytes after the text that may be read
-// (their values do not matter); with enough of them the text is parsed in place.
-void read_tokenizer_json(std::string_view text, std::string_view source, TokenizerModel& model, size_t slack = 0);
+// Both throw as Tokenizer::load; `source` names the file in errors. `slack`: bytes after the text that may be
+// read (their values do not matter); with enough of them the text is parsed in place.
+void read_tokenizer_json(std::string_view text, std::string_view source, TokenizerModel& model,
+                         size_t slack = 0);
 void read_tokenizer_config(std::string_view text, std::string_view source, TokenizerModel& model);
 
 }  // namespace hadal

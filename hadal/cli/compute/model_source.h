@@ -12,8 +12,8 @@ namespace hadal {
 // Sets LibTorch's threads (0: all cores) and its use of memory.
 void use_threads(int64_t threads);
 
-// For generating from `model`: with threads 0, a model whose weights for one token take less than 100 MB gets one
-// thread, since its operations are so short that waiting for a second one costs more than it gives.
+// For generating from `model`: with threads 0, a model whose weights for one token take less than 100 MB gets
+// one thread, since its operations are so short that waiting for a second one costs more than it gives.
 void use_threads_for(const Transformer& model, int64_t threads);
 
 // The model of a folder; dtype as in RunOptions.
