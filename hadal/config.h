@@ -12,10 +12,8 @@ namespace hadal {
 
 enum class DType { kF32, kF16, kBF16, kF8E4M3 };
 
-enum class Generation {
-  kV2,
-  kV3
-};  // which published family: decides names of the config dialect and defaults
+// Which published family: decides names of the config dialect and defaults.
+enum class Generation { kV2, kV3 };
 
 enum class Scoring { kSoftmax, kSigmoid };
 
