@@ -42,10 +42,6 @@ Tensor window_rows(std::span<const int32_t> ids, int64_t first, int64_t n, int64
   return windows_at(ids, starts, X);
 }
 
-Tensor random_windows(std::span<const int32_t> ids, int64_t B, int64_t X, uint64_t seed, int64_t step) {
-  return window_rows(ids, step * B, B, X, seed);
-}
-
 Tensor spread_windows(std::span<const int32_t> ids, int64_t most, int64_t X) {
   const auto n = static_cast<int64_t>(ids.size());
   const int64_t count = std::clamp<int64_t>(n / X, 1, most);

@@ -15,18 +15,19 @@ std::vector<int32_t> counted(int32_t n) {
   return ids;
 }
 
-TEST(TokenWindows, AreRunsOfTheTextAndDependOnSeedAndStepOnly) {
+TEST(TokenWindows, AreRunsOfTheTextAndDependOnSeedAndRowOnly) {
   const auto ids = counted(1000);
-  const Tensor batch = random_windows(ids, 8, 16, 1, 5);
+  const Tensor batch = window_rows(ids, 40, 8, 16, 1);
   EXPECT_TRUE((batch - batch.narrow(1, 0, 1)).equal(arange(0, 16).expand({8, 16})));
-  EXPECT_TRUE(batch.equal(random_windows(ids, 8, 16, 1, 5)));
-  EXPECT_FALSE(batch.equal(random_windows(ids, 8, 16, 1, 6)));
-  EXPECT_FALSE(batch.equal(random_windows(ids, 8, 16, 2, 5)));
+  EXPECT_TRUE(batch.equal(window_rows(ids, 40, 8, 16, 1)));
+  EXPECT_TRUE(batch.narrow(0, 2, 3).equal(window_rows(ids, 42, 3, 16, 1)));
+  EXPECT_FALSE(batch.equal(window_rows(ids, 48, 8, 16, 1)));
+  EXPECT_FALSE(batch.equal(window_rows(ids, 40, 8, 16, 2)));
 }
 
 TEST(TokenWindows, OneWindowFitsExactly) {
   const auto ids = counted(16);
-  EXPECT_EQ(random_windows(ids, 3, 16, 1, 0).max().item<int64_t>(), 15);
+  EXPECT_EQ(window_rows(ids, 0, 3, 16, 1).max().item<int64_t>(), 15);
   EXPECT_EQ(spread_windows(ids, 4, 16).size(0), 1);
 }
 
