@@ -7,9 +7,9 @@
 
 namespace hadal {
 
-double gemm_peak(int64_t n) {
+double gemm_peak(int64_t n, at::ScalarType dtype) {
   NoGrad no_grad;
-  const Tensor a = full({n, n}, 0.5), b = full({n, n}, 0.25);
+  const Tensor a = full({n, n}, 0.5, dtype), b = full({n, n}, 0.25, dtype);
   double best = 0;
   for (int i = 0; i < 6; ++i) {
     const auto start = std::chrono::steady_clock::now();

@@ -2,9 +2,11 @@
 #pragma once
 #include <cstdint>
 
+#include "hadal/tensor/tensor.h"
+
 namespace hadal {
 
-// The best of a few products of [n, n] fp32 matrices on LibTorch's threads, FLOP/s. A tenth of a second.
-double gemm_peak(int64_t n = 768);
+// The best of a few products of [n, n] matrices on LibTorch's threads, FLOP/s. A tenth of a second at 768.
+double gemm_peak(int64_t n = 768, at::ScalarType dtype = at::kFloat);
 
 }  // namespace hadal

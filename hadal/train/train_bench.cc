@@ -15,6 +15,7 @@
 #include "hadal/planner.h"
 #include "hadal/tensor/make.h"
 #include "hadal/train/adamw.h"
+#include "hadal/train/gemm_peak.h"
 #include "hadal/train/gradient_workers.h"
 
 namespace hadal {
@@ -22,20 +23,6 @@ namespace {
 
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-// The best of several: FLOP/s of n x n matrix products.
-double gemm_peak(at::ScalarType dtype) {
-  NoGrad no_grad;
-  constexpr int64_t kSize = 1536;
-  const Tensor a = full({kSize, kSize}, 0.5, dtype), b = full({kSize, kSize}, 0.25, dtype);
-  double best = 0;
-  for (int i = 0; i < 8; ++i) {
-    const double start = now();
-    const Tensor c = a.matmul(b);
-    best = std::max(best, 2.0 * kSize * kSize * kSize / (now() - start));
-  }
-  return best;
 }
 
 // The model `nano` that peers are measured on: 11.7 M parameters, V3 architecture, no MTP.
@@ -81,7 +68,8 @@ int run(const Options& o) {
   set_num_threads(
       static_cast<int>(o.threads > 0 ? o.threads : std::max(1u, std::thread::hardware_concurrency())));
   keep_freed_memory();
-  const double peak_f32 = gemm_peak(at::kFloat), peak_bf16 = gemm_peak(at::kBFloat16);
+  constexpr int64_t kPeakSize = 1536;
+  const double peak_f32 = gemm_peak(kPeakSize), peak_bf16 = gemm_peak(kPeakSize, at::kBFloat16);
   Transformer model(o.config, random_weights(o.config, 1));
   AdamW optimizer(model, {});
   const int64_t X = o.length + 1 + o.config.mtp_depth;
