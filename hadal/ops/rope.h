@@ -1,18 +1,9 @@
 // Rotary position embedding on interleaved pairs (2i, 2i+1), with YaRN (architecture spec 5).
 #pragma once
-#include <vector>
-
-#include "hadal/config.h"
+#include "hadal/config/rope_frequencies.h"
 #include "hadal/tensor/tensor.h"
 
 namespace hadal {
-
-// Frequencies f_i of the R/2 pairs, fp32; YaRN's blend if configured. Static: they never depend on the
-// length.
-std::vector<float> rope_frequencies(const MlaConfig& mla);
-
-// m(factor, mscale) / m(factor, mscale_all_dim): multiplies cos and sin; 1 for every published model.
-double rope_multiplier(const MlaConfig& mla);
 
 // cos and sin of the angles of the given positions.
 struct RopeAngles {

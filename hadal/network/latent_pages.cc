@@ -1,0 +1,162 @@
+#include "hadal/network/latent_pages.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "hadal/base/number_formats.h"
+#include "hadal/base/text.h"
+#include "hadal/error.h"
+#include "hadal/kernels/infer.h"
+
+namespace hadal {
+namespace {
+
+constexpr int64_t kInt8Scale = 64, kFp8Scale = 128;  // values that share a scale
+
+int64_t scale_group(CacheFormat format) {
+  return format == CacheFormat::kInt8 ? kInt8Scale : kFp8Scale;
+}
+int64_t num_scales(CacheFormat format, int64_t C) {
+  const int64_t group = scale_group(format);
+  return (C + group - 1) / group;
+}
+
+int64_t round_up(int64_t n, int64_t unit) {
+  return (n + unit - 1) / unit * unit;
+}
+
+// A row is [codes C, to 4 bytes][scales fp32][key bf16 R] in the two quantised formats.
+struct RowLayout {
+  int64_t scales, key;
+};
+RowLayout layout(CacheFormat format, int64_t C) {
+  const int64_t scales = round_up(C, 4);
+  return {scales, scales + num_scales(format, C) * 4};
+}
+
+void store_bf16(const float* from, std::byte* to, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    const uint16_t bits = f32_to_bf16(from[i]);
+    std::memcpy(to + 2 * i, &bits, 2);
+  }
+}
+
+void quantise_latent(CacheFormat format, const float* x, int64_t C, std::byte* row) {
+  const int64_t group = scale_group(format);
+  const float most = format == CacheFormat::kInt8 ? 127.0f : 448.0f;
+  for (int64_t first = 0, g = 0; first < C; first += group, ++g) {
+    const int64_t last = std::min(C, first + group);
+    float amax = 0;
+    for (int64_t i = first; i < last; ++i) amax = std::max(amax, std::fabs(x[i]));
+    const float scale = amax > 0 ? amax / most : 1.0f;
+    std::memcpy(row + layout(format, C).scales + 4 * g, &scale, 4);
+    for (int64_t i = first; i < last; ++i)
+      row[i] = format == CacheFormat::kInt8
+                   ? static_cast<std::byte>(static_cast<int8_t>(std::nearbyint(x[i] / scale)))
+                   : static_cast<std::byte>(f32_to_e4m3(x[i] / scale));
+  }
+}
+
+void dequantise_int8(const std::byte* row, int64_t C, float* out) {
+  const std::byte* scales = row + layout(CacheFormat::kInt8, C).scales;
+  for (int64_t first = 0, g = 0; first < C; first += kInt8Scale, ++g) {
+    float scale;
+    std::memcpy(&scale, scales + 4 * g, 4);
+    const int8_t* code = reinterpret_cast<const int8_t*>(row) + first;
+    const int64_t n = std::min(kInt8Scale, C - first);
+    for (int64_t i = 0; i < n; ++i) out[first + i] = static_cast<float>(code[i]) * scale;
+  }
+}
+
+}  // namespace
+
+const char* name(CacheFormat format) {
+  switch (format) {
+    case CacheFormat::kF32:
+      return "f32";
+    case CacheFormat::kBF16:
+      return "bf16";
+    case CacheFormat::kInt8:
+      return "int8";
+    case CacheFormat::kFp8:
+      return "fp8";
+  }
+  return "?";
+}
+
+CacheFormat cache_format(std::string_view text) {
+  for (const CacheFormat format :
+       {CacheFormat::kF32, CacheFormat::kBF16, CacheFormat::kInt8, CacheFormat::kFp8})
+    if (text == name(format)) return format;
+  throw Error(
+      ErrorCode::kInvalidArgument,
+      cat("[network.cache_format] \"", text, "\" is no format of the cache. Choose f32, bf16, int8 or fp8."));
+}
+
+int64_t cache_row_bytes(const MlaConfig& mla, CacheFormat format) {
+  const int64_t C = mla.kv_latent, R = mla.rope_dim;
+  if (format == CacheFormat::kF32) return 4 * (C + R);
+  if (format == CacheFormat::kBF16) return 2 * (C + R);
+  return round_up(layout(format, C).key + 2 * R, 4);
+}
+
+int64_t page_bytes(const MlaConfig& mla, CacheFormat format, int64_t layers) {
+  return kPageTokens * layers * cache_row_bytes(mla, format);
+}
+
+LatentPages::LatentPages(const MlaConfig& mla, int64_t layers, int64_t pages, CacheFormat format)
+    : C_(mla.kv_latent),
+      R_(mla.rope_dim),
+      pages_(pages),
+      format_(format),
+      row_bytes_(cache_row_bytes(mla, format)),
+      layers_(static_cast<size_t>(layers)) {
+  try {
+    for (AlignedBuffer<std::byte>& layer : layers_) layer.ensure(pages * kPageTokens * row_bytes_);
+  } catch (const std::bad_alloc&) {
+    throw Error(ErrorCode::kExhausted,
+                cat("[network.latent_pages] no memory for ", pages, " pages of ", kPageTokens, " tokens in ",
+                    layers, " layers: ", pages * page_bytes(mla, format, layers),
+                    " bytes. Ask for fewer cached tokens, or a smaller cache format."));
+  }
+}
+
+void LatentPages::write(int64_t layer, int32_t page_id, int64_t offset, const float* latent,
+                        const float* key) {
+  std::byte* row = page(layer, page_id) + offset * row_bytes_;
+  if (format_ == CacheFormat::kF32) {
+    std::memcpy(row, latent, static_cast<size_t>(C_) * 4);
+    std::memcpy(row + 4 * C_, key, static_cast<size_t>(R_) * 4);
+  } else if (format_ == CacheFormat::kBF16) {
+    store_bf16(latent, row, C_);
+    store_bf16(key, row + 2 * C_, R_);
+  } else {
+    quantise_latent(format_, latent, C_, row);
+    store_bf16(key, row + layout(format_, C_).key, R_);
+  }
+}
+
+const float* LatentPages::read(int64_t layer, int32_t page_id, int64_t count, float* scratch) const {
+  const std::byte* rows = page(layer, page_id);
+  if (format_ == CacheFormat::kF32) return reinterpret_cast<const float*>(rows);
+  const InferKernels& kernels = infer_kernels();
+  const int64_t width = row_stride();
+  if (format_ == CacheFormat::kBF16) {
+    kernels.decode_rows({WeightFormat::kBF16, count, width, rows}, 0, count, scratch, width);
+    return scratch;
+  }
+  const RowLayout at = layout(format_, C_);
+  for (int64_t i = 0; i < count; ++i) {
+    const std::byte* row = rows + i * row_bytes_;
+    float* out = scratch + i * width;
+    if (format_ == CacheFormat::kInt8)
+      dequantise_int8(row, C_, out);
+    else
+      kernels.decode_rows({WeightFormat::kFp8, 1, C_, row, row + at.scales}, 0, 1, out, width);
+    kernels.decode_rows({WeightFormat::kBF16, 1, R_, row + at.key}, 0, 1, out + C_, width);
+  }
+  return scratch;
+}
+
+}  // namespace hadal

@@ -1,0 +1,60 @@
+// Storage of the latent cache by pages: per token and layer the normed latent [C] and the rotated key [R],
+// nothing per head. The key is stored after RoPE: its rotation depends on its own position only.
+#pragma once
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "hadal/base/aligned_buffer.h"
+#include "hadal/config.h"
+
+namespace hadal {
+
+constexpr int64_t kPageTokens = 64;
+
+// kInt8: the latent as int8 with an fp32 scale per 64 values, the key as bf16. kFp8: the latent as e4m3 with
+// an fp32 scale per 128 values, the key as bf16.
+enum class CacheFormat { kF32, kBF16, kInt8, kFp8 };
+const char* name(CacheFormat format);  // "f32", "bf16", "int8", "fp8"
+// Throws invalid_argument.
+CacheFormat cache_format(std::string_view name);
+
+// Bytes of one token in one layer; of one page in `layers` layers.
+int64_t cache_row_bytes(const MlaConfig& mla, CacheFormat format);
+int64_t page_bytes(const MlaConfig& mla, CacheFormat format, int64_t layers);
+
+class LatentPages {
+ public:
+  // Room for `pages` pages of kPageTokens tokens in `layers` layers. Memory is touched only when written.
+  // Throws exhausted if the machine has not that much address space.
+  LatentPages(const MlaConfig& mla, int64_t layers, int64_t pages, CacheFormat format);
+
+  int64_t pages() const { return pages_; }
+  int64_t layers() const { return static_cast<int64_t>(layers_.size()); }
+  CacheFormat format() const { return format_; }
+  int64_t row_bytes() const { return row_bytes_; }
+
+  // Stores latent [C] and key [R] (rotated) of the token at `offset` of `page`.
+  void write(int64_t layer, int32_t page, int64_t offset, const float* latent, const float* key);
+
+  // Rows [C+R] of the first `count` tokens of a page as fp32, row_stride() floats apart: the storage itself
+  // for kF32, else decoded into scratch [count * row_stride()].
+  const float* read(int64_t layer, int32_t page, int64_t count, float* scratch) const;
+  int64_t row_stride() const { return C_ + R_; }
+
+  // The raw bytes of a page in a layer: kPageTokens * row_bytes().
+  std::byte* page(int64_t layer, int32_t page) {
+    return layers_[static_cast<size_t>(layer)].data() + page * kPageTokens * row_bytes_;
+  }
+  const std::byte* page(int64_t layer, int32_t page) const {
+    return layers_[static_cast<size_t>(layer)].data() + page * kPageTokens * row_bytes_;
+  }
+
+ private:
+  int64_t C_, R_, pages_;
+  CacheFormat format_;
+  int64_t row_bytes_;
+  std::vector<AlignedBuffer<std::byte>> layers_;
+};
+
+}  // namespace hadal
