@@ -2,8 +2,6 @@
 #pragma once
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cctype>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -14,12 +12,9 @@
 #include "hadal/base/text.h"
 #include "hadal/checkpoint/safetensors.h"
 #include "hadal/tensor/make.h"
+#include "tests/support/golden_cases.h"
 
 namespace hadal {
-
-struct Tolerance {
-  double atol = 0, rtol = 0;
-};
 
 class GoldenCase {
  public:
@@ -80,36 +75,6 @@ inline void expect_equal(const Tensor& got, const Tensor& want, const std::strin
   ASSERT_TRUE(got.sizes().equals(want.sizes())) << what;
   EXPECT_TRUE(got.equal(want)) << what << " differs in " << got.ne(want).sum().item<int64_t>() << " of "
                                << want.numel();
-}
-
-// The folders of all cases whose expected.safetensors has the named tensor (and a model, or none), found by
-// looking: another set of cases in the same format runs unchanged. Only the first place that exists is looked
-// at (see golden.h).
-inline std::vector<std::filesystem::path> golden_cases(const std::string& tensor_name, bool with_model) {
-  std::vector<std::filesystem::path> cases;
-  const char* chosen = std::getenv("HADAL_GOLDEN");
-  std::vector<std::filesystem::path> places{"../shared/golden", "tests/golden"};
-  if (chosen && *chosen) places = {chosen};
-  for (const auto& place : places) {
-    if (!std::filesystem::is_directory(place)) continue;
-    for (const auto& entry : std::filesystem::directory_iterator(place)) {
-      const auto file = entry.path() / "expected.safetensors";
-      if (with_model != std::filesystem::exists(entry.path() / "model.safetensors")) continue;
-      if (std::filesystem::exists(file) && SafetensorsFile(file).find(tensor_name))
-        cases.push_back(entry.path());
-    }
-    break;
-  }
-  std::sort(cases.begin(), cases.end());
-  return cases;
-}
-
-// For INSTANTIATE_TEST_SUITE_P: the folder's name as an identifier.
-inline std::string case_name(const testing::TestParamInfo<std::filesystem::path>& info) {
-  std::string name = info.param.filename().string();
-  for (char& c : name)
-    if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
-  return name;
 }
 
 }  // namespace hadal

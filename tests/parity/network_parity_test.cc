@@ -1,0 +1,197 @@
+// The engine's network against transformers' numbers, for every case folder that has prefill logits; and its
+// independence of batch, chunks and threads, bit for bit.
+#include <numeric>
+
+#include "hadal/engine/open_network.h"
+#include "hadal/network/network.h"
+#include "tests/support/golden_cases.h"
+
+namespace hadal {
+namespace {
+
+using Ids = std::vector<int32_t>;
+
+// Sequences with pages of their own, fed in any pieces.
+class Sequences {
+ public:
+  Sequences(Network& network, int64_t count, int64_t capacity, CacheFormat format = CacheFormat::kF32)
+      : network_(network),
+        pages_(network.config().mla, network.config().num_layers + network.config().mtp_depth,
+               count * page_count(capacity), format),
+        ids_of_(static_cast<size_t>(count), Ids(static_cast<size_t>(page_count(capacity)))),
+        length_(static_cast<size_t>(count), 0) {
+    int32_t next = static_cast<int32_t>(count * page_count(capacity));
+    for (Ids& ids : ids_of_)
+      for (int32_t& id : ids) id = --next;  // neither ascending nor together
+  }
+
+  // Appends ids[i] to sequence which[i]; hidden states of all of them, [T, D].
+  std::vector<float> feed(const std::vector<size_t>& which, const std::vector<Ids>& ids) {
+    Ids flat;
+    const std::vector<SequenceRows> rows = rows_of_step(which, ids, &flat);
+    const float* hidden = network_.forward(flat, rows, pages_);
+    for (size_t i = 0; i < which.size(); ++i) length_[which[i]] += rows[i].count;
+    return {hidden, hidden + static_cast<int64_t>(flat.size()) * network_.config().width};
+  }
+  std::vector<float> mtp(const std::vector<float>& hidden, const Ids& next) {
+    const SequenceRows rows{0, static_cast<int64_t>(next.size()), ids_of_[0]};
+    const float* out = network_.mtp(0, hidden.data(), next, {&rows, 1}, pages_);
+    return {out, out + static_cast<int64_t>(next.size()) * network_.config().width};
+  }
+  std::vector<float> logits(const std::vector<float>& hidden) {
+    Ids rows(hidden.size() / static_cast<size_t>(network_.config().width));
+    std::iota(rows.begin(), rows.end(), 0);
+    std::vector<float> out(rows.size() * static_cast<size_t>(network_.config().vocab_size));
+    network_.logits(hidden.data(), rows, out.data());
+    return out;
+  }
+  std::vector<float> cached(size_t sequence, int64_t layer, bool key) const {
+    const int64_t C = network_.config().mla.kv_latent, R = network_.config().mla.rope_dim;
+    std::vector<float> out, scratch(static_cast<size_t>(kPageTokens * (C + R)));
+    for (int64_t t = 0; t < length_[sequence]; ++t) {
+      const int32_t page = ids_of_[sequence][static_cast<size_t>(t / kPageTokens)];
+      const float* row = pages_.read(layer, page, kPageTokens, scratch.data()) + t % kPageTokens * (C + R);
+      out.insert(out.end(), key ? row + C : row, key ? row + C + R : row + C);
+    }
+    return out;
+  }
+
+ private:
+  static int64_t page_count(int64_t capacity) { return (capacity + kPageTokens - 1) / kPageTokens; }
+  std::vector<SequenceRows> rows_of_step(const std::vector<size_t>& which, const std::vector<Ids>& ids,
+                                         Ids* flat) {
+    std::vector<SequenceRows> rows;
+    for (size_t i = 0; i < which.size(); ++i) {
+      rows.push_back({length_[which[i]], static_cast<int64_t>(ids[i].size()), ids_of_[which[i]]});
+      flat->insert(flat->end(), ids[i].begin(), ids[i].end());
+    }
+    return rows;
+  }
+
+  Network& network_;
+  LatentPages pages_;
+  std::vector<Ids> ids_of_;
+  std::vector<int64_t> length_;
+};
+
+std::vector<Ids> rows_of(const Ids& flat, const std::vector<int64_t>& shape) {
+  std::vector<Ids> rows;
+  for (int64_t b = 0; b < shape.at(0); ++b)
+    rows.emplace_back(flat.begin() + b * shape.at(1), flat.begin() + (b + 1) * shape.at(1));
+  return rows;
+}
+
+std::vector<size_t> all_of(const std::vector<Ids>& rows) {
+  std::vector<size_t> which(rows.size());
+  std::iota(which.begin(), which.end(), size_t{0});
+  return which;
+}
+
+int32_t argmax(std::span<const float> x) {
+  return static_cast<int32_t>(std::max_element(x.begin(), x.end()) - x.begin());
+}
+
+class NetworkParity : public testing::TestWithParam<std::filesystem::path> {
+ protected:
+  GoldenArrays golden{GetParam()};
+  WorkerPool pool{2};
+  Network network{open_network(GetParam()), pool};
+  std::vector<Ids> prompts = rows_of(golden.ints("input_ids"), golden.shape("input_ids"));
+  int64_t W = network.config().vocab_size;
+};
+
+TEST_P(NetworkParity, PrefillGivesTheReferencesNumbers) {
+  Sequences sequences(network, static_cast<int64_t>(prompts.size()), 128);
+  const std::vector<float> hidden = sequences.feed(all_of(prompts), prompts);
+  if (golden.has("hidden.final"))
+    expect_close(hidden, golden.floats("hidden.final"), golden.tolerance("hidden"), "hidden.final");
+  expect_close(sequences.logits(hidden), golden.floats("logits"), golden.tolerance("logits"), "logits");
+  for (int64_t layer = 0; layer < network.config().num_layers; ++layer) {
+    const std::string i = std::to_string(layer);
+    if (golden.has("router." + i + ".experts")) {
+      const std::span<const int32_t> experts = network.chosen_experts(layer);
+      EXPECT_EQ(Ids(experts.begin(), experts.end()), golden.ints("router." + i + ".experts"))
+          << "layer " << i;
+      expect_close(network.expert_weights(layer), golden.floats("router." + i + ".weights"),
+                   golden.tolerance("router"), "weights of layer " + i);
+    }
+    if (!golden.has("cache." + i + ".latent")) continue;
+    for (const bool key : {false, true}) {
+      std::vector<float> got;
+      for (size_t s = 0; s < prompts.size(); ++s) {
+        const std::vector<float> part = sequences.cached(s, layer, key);
+        got.insert(got.end(), part.begin(), part.end());
+      }
+      expect_close(got, golden.floats("cache." + i + (key ? ".k_rope" : ".latent")),
+                   golden.tolerance("cache"), "cache of layer " + i);
+    }
+  }
+}
+
+TEST_P(NetworkParity, GreedyDecodeGivesTheReferencesTokensAndLogits) {
+  if (!golden.has("greedy_tokens")) GTEST_SKIP() << "no decoding in this case";
+  const std::vector<Ids> want = rows_of(golden.ints("greedy_tokens"), golden.shape("greedy_tokens"));
+  const std::vector<float> want_logits = golden.floats("decode_logits");
+  const size_t N = want[0].size();
+  for (size_t s = 0; s < prompts.size(); ++s) {
+    Sequences one(network, 1, static_cast<int64_t>(prompts[s].size() + N));
+    std::vector<float> logits = one.logits(one.feed({0}, {prompts[s]}));
+    for (size_t j = 0; j < N; ++j) {
+      EXPECT_EQ(argmax(std::span(logits).last(static_cast<size_t>(W))), want[s][j]) << "token " << j;
+      logits = one.logits(one.feed({0}, {{want[s][j]}}));
+      expect_close(
+          logits,
+          std::span(want_logits).subspan((s * N + j) * static_cast<size_t>(W), static_cast<size_t>(W)),
+          golden.tolerance("logits"), "step " + std::to_string(j));
+    }
+  }
+}
+
+TEST_P(NetworkParity, NoBitDependsOnChunksBatchOrThreads) {
+  const size_t T = prompts[0].size();
+  Sequences whole(network, static_cast<int64_t>(prompts.size()), 128);
+  const std::vector<float> together = whole.feed(all_of(prompts), prompts);
+  WorkerPool single(1);
+  Network alone(open_network(GetParam()), single);
+  for (const size_t chunk : {size_t{1}, size_t{7}, T}) {
+    std::vector<float> got;
+    for (const Ids& prompt : prompts) {
+      Sequences one(alone, 1, 128);
+      for (size_t at = 0; at < T; at += chunk) {
+        const Ids piece(prompt.begin() + static_cast<int64_t>(at),
+                        prompt.begin() + static_cast<int64_t>(std::min(T, at + chunk)));
+        const std::vector<float> hidden = one.feed({0}, {piece});
+        got.insert(got.end(), hidden.begin(), hidden.end());
+      }
+    }
+    EXPECT_TRUE(got == together) << "chunk " << chunk;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, NetworkParity, testing::ValuesIn(golden_cases("input_ids", true)),
+                         case_name);
+
+class NetworkMtp : public testing::TestWithParam<std::filesystem::path> {};
+
+TEST_P(NetworkMtp, ModuleGivesTheReferencesNumbers) {
+  const GoldenArrays golden(GetParam());
+  WorkerPool pool(2);
+  Network network(open_network(GetParam()), pool);
+  const std::vector<Ids> rows = rows_of(golden.ints("tokens"), golden.shape("tokens"));
+  std::vector<float> normed, logits;
+  for (const Ids& row : rows) {
+    Sequences one(network, 1, static_cast<int64_t>(row.size()));
+    const std::vector<float> hidden = one.feed({0}, {Ids(row.begin(), row.end() - 2)});
+    const std::vector<float> part = one.mtp(hidden, Ids(row.begin() + 1, row.end() - 1));
+    const std::vector<float> part_logits = one.logits(part);
+    normed.insert(normed.end(), part.begin(), part.end());
+    logits.insert(logits.end(), part_logits.begin(), part_logits.end());
+  }
+  expect_close(normed, golden.floats("mtp.normed"), golden.tolerance("hidden"), "mtp.normed");
+  expect_close(logits, golden.floats("mtp_logits"), golden.tolerance("logits"), "mtp_logits");
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, NetworkMtp, testing::ValuesIn(golden_cases("mtp_logits", true)), case_name);
+
+}  // namespace
+}  // namespace hadal
