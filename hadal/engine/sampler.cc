@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <unordered_map>
 
 #include "hadal/base/random.h"
@@ -39,7 +40,11 @@ std::vector<double> read_logits(const SamplerInput& input) {
                     " rows: need 1..", W, ". This tokenizer is not this model's."));
   std::vector<double> logits(W, kNever);
   bool any = false;
+  const auto allowed = [&](int64_t i) {
+    return input.allowed.empty() || (input.allowed[static_cast<size_t>(i / 64)] >> (i % 64) & 1);
+  };
   for (int64_t i = 0; i < num_tokens; ++i) {
+    if (!allowed(i)) continue;
     const float x = input.logits_W[i];
     if (std::isnan(x) || x == std::numeric_limits<float>::infinity())
       throw Error(ErrorCode::kInternal,
@@ -49,7 +54,8 @@ std::vector<double> read_logits(const SamplerInput& input) {
     any = any || x != -std::numeric_limits<float>::infinity();
   }
   if (!any)
-    throw Error(ErrorCode::kInternal, "[sampler.logits] every token has logit -inf: none can be chosen.");
+    throw Error(ErrorCode::kInternal,
+                "[sampler.logits] every token has logit -inf or is not allowed: none can be chosen.");
   return logits;
 }
 
@@ -109,6 +115,12 @@ void keep_top_p(double top_p, std::vector<Candidate>& kept) {
 std::vector<Candidate> candidates(const SamplingParams& params, const SamplerInput& input) {
   check(params);
   std::vector<double> logits = read_logits(input);
+  for (const auto& [id, bias] : params.logit_bias) {
+    if (id < 0 || static_cast<size_t>(id) >= logits.size())
+      throw Error(ErrorCode::kInvalidArgument,
+                  cat("[sampler.logit_bias] token id ", id, ": need 0..", logits.size() - 1, "."));
+    logits[static_cast<size_t>(id)] += bias;
+  }
   apply_penalties(params, input, logits);
   const size_t best = std::max_element(logits.begin(), logits.end()) - logits.begin();  // the first on ties
   if (params.temperature == 0) return {{1.0, static_cast<int32_t>(best)}};
@@ -131,6 +143,27 @@ std::vector<Candidate> candidates(const SamplingParams& params, const SamplerInp
   return kept;
 }
 
+// Greedy choice with nothing to apply: one pass, no copy.
+bool is_plain_greedy(const SamplingParams& p, const SamplerInput& input) {
+  return p.temperature == 0 && p.repetition_penalty == 1 && p.presence_penalty == 0 &&
+         p.frequency_penalty == 0 && p.logit_bias.empty() && input.allowed.empty();
+}
+
+// The largest logit, the first on ties; -1 if one of them must be refused (candidates() says which).
+int32_t argmax(const SamplerInput& input) {
+  const size_t n = input.num_tokens < 0 ? input.logits_W.size() : static_cast<size_t>(input.num_tokens);
+  if (n == 0 || n > input.logits_W.size()) return -1;
+  const std::span<const float> logits = input.logits_W.first(n);
+  float largest = -std::numeric_limits<float>::infinity();
+  bool nan = false;
+  for (const float x : logits) {
+    largest = x > largest ? x : largest;
+    nan |= x != x;
+  }
+  if (nan || std::isinf(largest)) return -1;
+  return static_cast<int32_t>(std::find(logits.begin(), logits.end(), largest) - logits.begin());
+}
+
 }  // namespace
 
 void check(const SamplingParams& p) {
@@ -147,6 +180,8 @@ void check(const SamplingParams& p) {
           "-1e6 to 1e6; 0 is off");
   require(within(p.frequency_penalty, -1e6, 1e6), "frequency_penalty", p.frequency_penalty,
           "-1e6 to 1e6; 0 is off");
+  for (const auto& [id, bias] : p.logit_bias)
+    require(within(bias, -1e6, 1e6), "logit_bias", bias, "-1e6 to 1e6; 0 is off");
 }
 
 std::vector<float> probabilities(const SamplingParams& params, const SamplerInput& input) {
@@ -159,6 +194,10 @@ std::vector<float> probabilities(const SamplingParams& params, const SamplerInpu
 }
 
 int32_t sample(const SamplingParams& params, const SamplerInput& input, uint64_t stream, uint64_t position) {
+  if (is_plain_greedy(params, input)) {
+    check(params);
+    if (const int32_t best = argmax(input); best >= 0) return best;
+  }
   const std::vector<Candidate> kept = candidates(params, input);
   double total = 0;
   for (const Candidate& c : kept) total += c.score;
@@ -169,6 +208,26 @@ int32_t sample(const SamplingParams& params, const SamplerInput& input, uint64_t
     if (reached >= target) return c.id;
   }
   return kept.back().id;  // rounding of the last sum
+}
+
+std::vector<TokenLogprob> logprobs(std::span<const float> logits, int32_t chosen, int64_t count) {
+  const float largest = *std::max_element(logits.begin(), logits.end());
+  double total = 0;
+  for (const float x : logits) total += std::exp(static_cast<double>(x - largest));
+  const double norm = static_cast<double>(largest) + std::log(total);
+  const auto entry = [&](int32_t id) {
+    return TokenLogprob{id, static_cast<float>(static_cast<double>(logits[static_cast<size_t>(id)]) - norm)};
+  };
+  std::vector<TokenLogprob> out{entry(chosen)};
+  std::vector<int32_t> ids(logits.size());
+  std::iota(ids.begin(), ids.end(), 0);
+  const auto likeliest = ids.begin() + std::min<int64_t>(count, static_cast<int64_t>(ids.size()));
+  std::partial_sort(ids.begin(), likeliest, ids.end(), [&](int32_t a, int32_t b) {
+    const float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];
+    return x != y ? x > y : a < b;
+  });
+  for (auto id = ids.begin(); id != likeliest; ++id) out.push_back(entry(*id));
+  return out;
 }
 
 }  // namespace hadal

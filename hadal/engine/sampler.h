@@ -7,8 +7,8 @@
 
 namespace hadal {
 
-// Applied in this order (architecture spec, generation; the order of transformers): repetition, presence and
-// frequency penalty, temperature, top-k, top-p, min-p, softmax.
+// Applied in this order (architecture spec, generation; the order of transformers): logit bias, repetition,
+// presence and frequency penalty, temperature, top-k, top-p, min-p, softmax.
 struct SamplingParams {
   double temperature = 1.0;  // >= 0; 0: the largest logit, the lowest id on ties
   int64_t top_k = 0;         // keep the k largest and all equal to the k-th; 0: off
@@ -19,6 +19,7 @@ struct SamplingParams {
   double presence_penalty = 0.0;   // taken off the logit of each token generated
   double frequency_penalty = 0.0;  // the same, once per occurrence
   uint64_t seed = 0;
+  std::vector<std::pair<int32_t, float>> logit_bias;  // added to the logit of a token id
 };
 
 // Throws invalid_argument naming the field, its value and its range.
@@ -29,6 +30,7 @@ struct SamplerInput {
   std::span<const int32_t> prompt;     // counts for the repetition penalty only
   std::span<const int32_t> generated;  // so far; counts for all three penalties
   int64_t num_tokens = -1;  // of the tokenizer: rows from here on are padding, never chosen; -1: all rows
+  std::span<const uint64_t> allowed;  // bit i: token i may be chosen (a grammar's mask); empty: all may
 };
 
 // Probability of each of the W tokens after all steps; a dropped token has exactly 0. Temperature 0: one
@@ -38,5 +40,13 @@ std::vector<float> probabilities(const SamplingParams& params, const SamplerInpu
 
 // One token drawn from probabilities(). `stream` is the request, `position` the index of the token in it.
 int32_t sample(const SamplingParams& params, const SamplerInput& input, uint64_t stream, uint64_t position);
+
+// Log probabilities of the model itself (temperature 1, nothing dropped), as APIs report them.
+struct TokenLogprob {
+  int32_t id = 0;
+  float logprob = 0;
+};
+// The chosen token first, then the `count` likeliest, ties to the lower id. O(W).
+std::vector<TokenLogprob> logprobs(std::span<const float> logits_W, int32_t chosen, int64_t count);
 
 }  // namespace hadal

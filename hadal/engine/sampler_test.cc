@@ -279,5 +279,39 @@ TEST(Sampler, ForeignTokenIdsAndTokenizersAreRefused) {
       std::string::npos);
 }
 
+TEST(Sampler, BiasAndMaskDecideWhoMayBeChosen) {
+  const std::vector<float> logits = {1, 2, 3, 0};
+  SamplingParams greedy{.temperature = 0};
+  EXPECT_EQ(sample(greedy, {.logits_W = logits}, 0, 0), 2);
+  greedy.logit_bias = {{0, 5.0f}, {2, -100.0f}};
+  EXPECT_EQ(sample(greedy, {.logits_W = logits}, 0, 0), 0);
+  const std::vector<uint64_t> mask = {0b1010};
+  EXPECT_EQ(sample(greedy, {.logits_W = logits, .allowed = mask}, 0, 0), 1);
+  const std::vector<uint64_t> none = {0};
+  EXPECT_THROW(sample(greedy, {.logits_W = logits, .allowed = none}, 0, 0), Error);
+  greedy.logit_bias = {{4, 1.0f}};
+  EXPECT_THROW(sample(greedy, {.logits_W = logits}, 0, 0), Error);
+}
+
+TEST(Sampler, PlainGreedyTakesTheFirstOfEqualsAndSkipsPadding) {
+  const std::vector<float> logits = {1, 7, 7, 9};
+  EXPECT_EQ(sample({.temperature = 0}, {.logits_W = logits, .num_tokens = 3}, 0, 0), 1);
+  const std::vector<float> broken = {1, NAN, 7};
+  EXPECT_THROW(sample({.temperature = 0}, {.logits_W = broken}, 0, 0), Error);
+}
+
+TEST(Sampler, LogprobsAreTheModelsOwnWithTheChosenTokenFirst) {
+  const std::vector<float> logits = {0, 1, 2, 1};
+  const std::vector<TokenLogprob> got = logprobs(logits, 0, 3);
+  ASSERT_EQ(got.size(), 4u);
+  const double norm = std::log(1 + 2 * std::exp(1.0) + std::exp(2.0));
+  EXPECT_EQ(got[0].id, 0);
+  EXPECT_NEAR(got[0].logprob, -norm, 1e-6);
+  EXPECT_EQ(got[1].id, 2);
+  EXPECT_NEAR(got[1].logprob, 2 - norm, 1e-6);
+  EXPECT_EQ(got[2].id, 1);  // of equals the lower id
+  EXPECT_EQ(got[3].id, 3);
+}
+
 }  // namespace
 }  // namespace hadal
