@@ -175,8 +175,8 @@ std::string key_hint(const std::string& key) {
 
 // Keys that decide when and where, not what is learned.
 bool alters_results(const std::string& key) {
-  for (const char* free : {"run.out", "run.minutes", "run.threads", "optimizer.export_ema", "eval.every",
-                           "eval.windows", "eval.loads_every"})
+  for (const char* free : {"run.out", "run.minutes", "run.threads", "optimizer.export_ema",
+                           "compute.recompute", "eval.every", "eval.windows", "eval.loads_every"})
     if (key == free) return false;
   return !key.starts_with("checkpoint.");
 }
@@ -294,9 +294,11 @@ void check(const TrainConfig& c, const std::string& source) {
   need(c.optimizer.eps > 0, "optimizer.eps", c.optimizer.eps, "more than 0");
   need(c.optimizer.weight_decay >= 0, "optimizer.weight_decay", c.optimizer.weight_decay, "0 or more");
   need(c.optimizer.clip > 0, "optimizer.clip", c.optimizer.clip, "more than 0");
-  const std::vector<std::string> kinds{"v3", "v2", "cosine", "wsd", "constant"};
-  need(std::find(kinds.begin(), kinds.end(), c.schedule.kind) != kinds.end(), "schedule.kind",
-       c.schedule.kind, "v3, v2, cosine, wsd or constant");
+  const auto one_of = [](const std::string& value, std::initializer_list<const char*> known) {
+    return std::find(known.begin(), known.end(), value) != known.end();
+  };
+  need(one_of(c.schedule.kind, {"v3", "v2", "cosine", "wsd", "constant"}), "schedule.kind", c.schedule.kind,
+       "v3, v2, cosine, wsd or constant");
   need(c.schedule.warmup_steps >= 0, "schedule.warmup_steps", c.schedule.warmup_steps, "0 or more");
   const auto share = [](double x) { return x >= 0 && x <= 1; };
   need(share(c.schedule.floor), "schedule.floor", c.schedule.floor, "a share from 0 to 1");
@@ -308,6 +310,12 @@ void check(const TrainConfig& c, const std::string& source) {
   need(c.loss.device_alpha >= 0, "loss.device_alpha", c.loss.device_alpha, "0 (none) or more");
   need(c.loss.communication_alpha >= 0, "loss.communication_alpha", c.loss.communication_alpha,
        "0 (none) or more");
+  need(c.loss.capacity_factor >= 0, "loss.capacity_factor", c.loss.capacity_factor, "0 (all) or more");
+  need(share(c.loss.never_dropped_share), "loss.never_dropped_share", c.loss.never_dropped_share,
+       "a share from 0 to 1");
+  need(one_of(c.compute.precision, {"f32", "bf16"}), "compute.precision", c.compute.precision, "f32 or bf16");
+  need(one_of(c.compute.recompute, {"none", "selective", "full"}), "compute.recompute", c.compute.recompute,
+       "none, selective or full");
   need(c.loss.bias_step >= 0, "loss.bias_step", c.loss.bias_step, "0 or more");
   need(c.checkpoint.every >= 0, "checkpoint.every", c.checkpoint.every, "0 (at the end) or more");
   need(c.checkpoint.minutes >= 0, "checkpoint.minutes", c.checkpoint.minutes, "0 (not) or more");

@@ -107,6 +107,8 @@ struct LossSection {
   double mtp_weight = 0.3, mtp_weight_late = 0.1, mtp_switch_at = 0.676;
   double balance_alpha = 1e-4;
   double expert_alpha = 0, device_alpha = 0, communication_alpha = 0;  // V2: 0.003, 0.05, 0.02
+  double capacity_factor = 0;                                          // V2: 1.0
+  double never_dropped_share = 0.1;
   double bias_step = 3e-3;  // gamma; short runs need more than V3's 1e-3
   double bias_freeze_at = 0.966;
   void fields(auto&& f) {
@@ -117,8 +119,22 @@ struct LossSection {
     f("expert_alpha", expert_alpha, "of V2's loss over experts; 0: none");
     f("device_alpha", device_alpha, "of V2's loss over groups of experts; 0: none");
     f("communication_alpha", communication_alpha, "of V2's loss over what is sent to groups; 0: none");
+    f("capacity_factor", capacity_factor,
+      "V2's token dropping: a group of experts takes this many times the mean load; 0: all");
+    f("never_dropped_share", never_dropped_share, "share of the sequences of which no token is dropped");
     f("bias_step", bias_step, "step of the balance bias a step of training; 0: no such balancing");
     f("bias_freeze_at", bias_freeze_at, "share of the run from which the balance bias stays");
+  }
+};
+
+struct ComputeSection {
+  std::string precision = "f32";
+  std::string recompute = "none";
+  void fields(auto&& f) {
+    f("precision", precision,
+      "of matrix products: f32, bf16. Weights, gate, norms, attention, loss and sums are f32");
+    f("recompute", recompute,
+      "in the backward pass, to save memory: none, selective (norms, MLA up-projections, SwiGLU), full");
   }
 };
 
@@ -158,11 +174,13 @@ struct TrainConfig {
   OptimizerSection optimizer;
   ScheduleSection schedule;
   LossSection loss;
+  ComputeSection compute;
   CheckpointSection checkpoint;
   EvalSection eval;
   void sections(auto&& f) {
     f("run", run), f("model", model), f("data", data), f("batch", batch), f("optimizer", optimizer);
-    f("schedule", schedule), f("loss", loss), f("checkpoint", checkpoint), f("eval", eval);
+    f("schedule", schedule), f("loss", loss), f("compute", compute), f("checkpoint", checkpoint),
+        f("eval", eval);
   }
 };
 

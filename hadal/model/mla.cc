@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "hadal/ops/fused.h"
+#include "hadal/ops/linear.h"
 #include "hadal/ops/rms_norm.h"
 #include "hadal/tensor/make.h"
 #include "hadal/tensor/shape.h"
@@ -52,6 +53,18 @@ Tensor raw_query(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_BSD)
   return rms_norm(x_BSD.matmul(w.q_down.t()), w.q_norm, kLatentNormEps).matmul(w.q_up.t());
 }
 
+// The norm of a latent and its up-projection in training; both may be discarded after use.
+struct LatentUp {
+  Tensor raw, norm, up;
+};
+Tensor normed_up(const LatentUp& l, bool bf16, Discarded& discarded) {
+  const Tensor normed = rms_norm(l.raw, l.norm, kLatentNormEps), y = linear(normed, l.up, bf16);
+  discarded.add(
+      normed, [raw = l.raw.detach(), norm = l.norm.detach()] { return rms_norm(raw, norm, kLatentNormEps); });
+  discarded.add(y, [x = normed.detach(), up = l.up.detach(), bf16] { return linear(x, up, bf16); });
+  return y;
+}
+
 }  // namespace
 
 LatentRow project_latent(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_BSD,
@@ -94,14 +107,23 @@ Tensor mla_absorbed(const MlaConfig& mla, const MlaWeights& w, const MlaQuery& q
 }
 
 Tensor mla_training(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_BSD, const RopeAngles& angles,
-                    double scale, const Tensor& segment_start_BS) {
+                    double scale, const TrainingPass& pass, Discarded& discarded) {
   const int64_t B = x_BSD.size(0), S = x_BSD.size(1), D = w.kv_down.size(1);
   HADAL_SHAPE(x_BSD, B, S, D);
-  const Tensor raw = x_BSD.matmul(w.kv_down.t());
-  const Tensor latent_BSC = rms_norm(raw.narrow(-1, 0, mla.kv_latent), w.kv_norm, kLatentNormEps);
-  return fused_attention({mla.num_heads, mla.nope_dim, mla.rope_dim, mla.value_dim, scale},
-                         raw_query(mla, w, x_BSD), latent_BSC.matmul(w.kv_up.t()),
-                         raw.narrow(-1, mla.kv_latent, mla.rope_dim), angles, segment_start_BS);
+  const bool bf16 = pass.bf16_products;
+  const Tensor raw = linear(x_BSD, w.kv_down, bf16);
+  const Tensor kv = normed_up({raw.narrow(-1, 0, mla.kv_latent), w.kv_norm, w.kv_up}, bf16, discarded);
+  Tensor query;
+  if (mla.query_latent == 0) {
+    query = linear(x_BSD, w.query, bf16);
+    discarded.add(query, [x = x_BSD.detach(), w = w.query.detach(), bf16] { return linear(x, w, bf16); });
+  } else {
+    query = normed_up({linear(x_BSD, w.q_down, bf16), w.q_norm, w.q_up}, bf16, discarded);
+  }
+  const bool keeps_inputs = pass.recompute == Recompute::kSelective;
+  return fused_attention({mla.num_heads, mla.nope_dim, mla.rope_dim, mla.value_dim, scale, keeps_inputs},
+                         query, kv, raw.narrow(-1, mla.kv_latent, mla.rope_dim), angles,
+                         pass.segment_start_BS);
 }
 
 }  // namespace hadal

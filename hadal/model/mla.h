@@ -2,7 +2,9 @@
 // normed latent a token, plus one rotated key shared by all heads.
 #pragma once
 #include "hadal/config.h"
+#include "hadal/model/training_pass.h"
 #include "hadal/model/weights.h"
+#include "hadal/ops/recompute.h"
 #include "hadal/ops/rope.h"
 #include "hadal/tensor/tensor.h"
 
@@ -33,9 +35,9 @@ Tensor mla_expanded(const MlaConfig& mla, const MlaWeights& w, const MlaQuery& q
 Tensor mla_absorbed(const MlaConfig& mla, const MlaWeights& w, const MlaQuery& q, const Tensor& latent_BLC,
                     const Tensor& rope_key_BLR, double scale);
 
-// The same for whole sequences without a cache, in fp32, by fused_attention: never S x S. segment_start_BS as
-// there. [B, S, H*V]
+// The same for whole sequences without a cache, in fp32, by fused_attention: never S x S. `discarded` gets
+// what is computed again before the gradient of the result goes on. [B, S, H*V]
 Tensor mla_training(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_BSD, const RopeAngles& angles,
-                    double scale, const Tensor& segment_start_BS);
+                    double scale, const TrainingPass& pass, Discarded& discarded);
 
 }  // namespace hadal

@@ -3,6 +3,8 @@
 #include <cmath>
 
 #include "hadal/ops/fused.h"
+#include "hadal/ops/linear.h"
+#include "hadal/ops/recompute.h"
 #include "hadal/tensor/make.h"
 #include "hadal/tensor/shape.h"
 
@@ -28,22 +30,27 @@ Tensor close_groups(const MoeConfig& moe, const Tensor& score_TE) {
   return score_TGX.masked_fill(closed_TG.unsqueeze(-1), -INFINITY).flatten(-2);
 }
 
+// The experts of each token, ascending.
+Tensor choose(const MoeConfig& moe, const Tensor& affinity_TE, const Tensor& bias_E) {
+  Tensor choice_TE = affinity_TE;
+  if (moe.choice == Choice::kGroupTopTwo) {
+    const int64_t E = moe.num_experts;
+    HADAL_SHAPE(bias_E, E);
+    choice_TE = choice_TE + bias_E;
+  }
+  if (moe.choice != Choice::kGreedy && moe.num_groups > 1) choice_TE = close_groups(moe, choice_TE);
+  return std::get<0>(top_indices(choice_TE, moe.top_k).sort(-1));
+}
+
 }  // namespace
 
-Routing route(const MoeConfig& moe, const Tensor& logit_TE, const Tensor& bias_E) {
+Routing route(const MoeConfig& moe, const Tensor& logit_TE, const Tensor& bias_E, const Tensor& chosen_TA) {
   const int64_t T = logit_TE.size(0), E = moe.num_experts;
   HADAL_SHAPE(logit_TE, T, E);
   const Tensor wide_TE = logit_TE.to(at::kFloat);
   const Tensor affinity_TE = moe.scoring == Scoring::kSigmoid ? wide_TE.sigmoid() : wide_TE.softmax(-1);
 
-  Tensor choice_TE = affinity_TE.detach();
-  if (moe.choice == Choice::kGroupTopTwo) {
-    HADAL_SHAPE(bias_E, E);
-    choice_TE = choice_TE + bias_E;
-  }
-  if (moe.choice != Choice::kGreedy && moe.num_groups > 1) choice_TE = close_groups(moe, choice_TE);
-  const Tensor expert_TA = std::get<0>(top_indices(choice_TE, moe.top_k).sort(-1));
-
+  const Tensor expert_TA = chosen_TA.defined() ? chosen_TA : choose(moe, affinity_TE.detach(), bias_E);
   Tensor weight_TA = affinity_TE.gather(1, expert_TA);
   const bool normalize = moe.normalize && moe.top_k > 1;
   if (normalize) weight_TA = weight_TA / (weight_TA.sum(-1, /*keepdim=*/true) + kNormEpsilon);
@@ -52,10 +59,14 @@ Routing route(const MoeConfig& moe, const Tensor& logit_TE, const Tensor& bias_E
   return {expert_TA, weight_TA, affinity_TE};
 }
 
-Tensor mlp(const MlpWeights& w, const Tensor& x) {
-  const Tensor gate = x.matmul(w.gate.t()), up = x.matmul(w.up.t());
+Tensor mlp(const MlpWeights& w, const Tensor& x, const TrainingPass& pass) {
+  const Tensor gate = linear(x, w.gate, pass.bf16_products), up = linear(x, w.up, pass.bf16_products);
   const Tensor hidden = x.scalar_type() == at::kFloat ? fused_swiglu(gate, up) : silu(gate) * up;
-  return hidden.matmul(w.down.t());
+  const Tensor y = linear(hidden, w.down, pass.bf16_products);
+  Discarded discarded(pass.recompute == Recompute::kSelective);
+  discarded.add(hidden, [gate = gate.detach(), up = up.detach()] { return fused_swiglu(gate, up); });
+  discarded.free_until_gradient_of({y});
+  return y;
 }
 
 Tensor experts_reference(const ExpertWeights& w, const Tensor& x_TD, const Routing& routing) {
@@ -83,12 +94,18 @@ Tensor experts(const ExpertWeights& w, const Tensor& x_TD, const Routing& routin
   return fused_experts(x_TD, routing.expert_TA, routing.weight_TA, w.gate_EMD, w.up_EMD, w.down_EDM);
 }
 
-MoeOutput moe_block(const MoeConfig& moe, const MoeWeights& w, const Tensor& x_TD) {
+MoeOutput moe_block(const MoeConfig& moe, const MoeWeights& w, const Tensor& x_TD, const TrainingPass& pass,
+                    const Tensor& chosen_TA) {
   MoeOutput result;
   result.logit_TE = x_TD.to(at::kFloat).matmul(w.router_ED.to(at::kFloat).t());
-  result.routing = route(moe, result.logit_TE, w.balance_bias_E);
-  result.y_TD = experts(w.experts, x_TD, result.routing);
-  if (w.shared.gate.defined()) result.y_TD = result.y_TD + mlp(w.shared, x_TD).to(at::kFloat);
+  result.routing = route(moe, result.logit_TE, w.balance_bias_E, chosen_TA);
+  Routing kept = result.routing;
+  if (pass.kept_slots) kept.weight_TA = kept.weight_TA * pass.kept_slots(result.routing);
+  const ExpertWeights& e = w.experts;
+  result.y_TD = pass.bf16_products ? fused_experts(x_TD, kept.expert_TA, kept.weight_TA, e.gate_EMD, e.up_EMD,
+                                                   e.down_EDM, /*bf16_products=*/true)
+                                   : experts(e, x_TD, kept);
+  if (w.shared.gate.defined()) result.y_TD = result.y_TD + mlp(w.shared, x_TD, pass).to(at::kFloat);
   result.y_TD = result.y_TD.to(x_TD.scalar_type());
   return result;
 }

@@ -3,6 +3,7 @@
 #include "hadal/base/check.h"
 #include "hadal/base/text.h"
 #include "hadal/config/weight_specs.h"
+#include "hadal/ops/linear.h"
 #include "hadal/ops/rms_norm.h"
 #include "hadal/tensor/make.h"
 #include "hadal/tensor/shape.h"
@@ -40,19 +41,20 @@ Tensor Transformer::embed(const Tensor& ids_BS) const {
   return weights_.embedding_WD.index_select(0, ids_BS.flatten()).view({B, S, D});
 }
 
-Tensor Transformer::attention(int64_t index, const Tensor& normed_BSD, const RopeAngles& angles,
-                              LatentCache* cache, LatentRow* row, MlaForm form,
-                              const Tensor& segment_start_BS) const {
+Tensor Transformer::attention(int64_t index, const Tensor& normed_BSD, const Pass& pass, LatentRow* row,
+                              Discarded& discarded) const {
   const MlaWeights& w = weights_.layers[static_cast<size_t>(index)].mla;
   const MlaConfig& mla = config_.mla;
   const int64_t B = normed_BSD.size(0), S = normed_BSD.size(1), D = config_.width;
   HADAL_SHAPE(normed_BSD, B, S, D);
   const double scale = config_.softmax_scale();
+  LatentCache* cache = pass.cache;
+  MlaForm form = pass.form;
   if (!cache && !row && form == MlaForm::kAuto && dtype() == at::kFloat)
-    return mla_training(mla, w, normed_BSD, angles, scale, segment_start_BS);
-  HADAL_CHECK(!segment_start_BS.defined()) << "documents are masked in fp32 training only";
-  const MlaQuery query = project_query(mla, w, normed_BSD, angles);
-  LatentRow fresh = project_latent(mla, w, normed_BSD, angles);
+    return mla_training(mla, w, normed_BSD, pass.angles, scale, pass.training, discarded);
+  HADAL_CHECK(!pass.training.segment_start_BS.defined()) << "documents are masked in fp32 training only";
+  const MlaQuery query = project_query(mla, w, normed_BSD, pass.angles);
+  LatentRow fresh = project_latent(mla, w, normed_BSD, pass.angles);
   LatentCache::Rows keys{fresh.latent_BSC, fresh.rope_key_BSR};
   if (cache) keys = cache->append(index, fresh.latent_BSC, fresh.rope_key_BSR);
   if (row) *row = std::move(fresh);
@@ -62,34 +64,78 @@ Tensor Transformer::attention(int64_t index, const Tensor& normed_BSD, const Rop
   return attend(mla, w, query, keys.latent_BLC, keys.rope_key_BLR, scale).flatten(-2);
 }
 
-Tensor Transformer::layer(int64_t index, Tensor x_BSD, const RopeAngles& angles, LatentCache* cache,
-                          Trace* trace, MlaForm form, const Tensor& segment_start_BS) const {
+Tensor Transformer::layer_body(int64_t index, Tensor x_BSD, const Pass& pass, LayerTrace& record,
+                               LatentRow* row, const Tensor& chosen_TA) const {
   const LayerWeights& w = weights_.layers[static_cast<size_t>(index)];
-  LayerTrace record{.layer = index};
-  LatentRow* row = trace && trace->keep_rows ? &record.row : nullptr;
+  const TrainingPass& training = pass.training;
+  const bool selective = training.recompute == Recompute::kSelective;
+  const auto norm_again = [eps = config_.norm_eps](const Tensor& x, const Tensor& gain) {
+    return [x = x.detach(), gain = gain.detach(), eps] { return rms_norm(x, gain, eps); };
+  };
   const Tensor normed_BSD = rms_norm(x_BSD, w.attention_norm, config_.norm_eps);
-  x_BSD =
-      x_BSD + attention(index, normed_BSD, angles, cache, row, form, segment_start_BS).matmul(w.mla.out.t());
+  Discarded before_attention(selective), before_ffn(selective);
+  before_attention.add(normed_BSD, norm_again(x_BSD, w.attention_norm));
+  const Tensor heads = attention(index, normed_BSD, pass, row, before_attention);
+  before_attention.free_until_gradient_of({heads});
+  x_BSD = x_BSD + linear(heads, w.mla.out, training.bf16_products);
 
   const Tensor ffn_in_BSD = rms_norm(x_BSD, w.ffn_norm, config_.norm_eps);
-  record.is_moe = config_.is_moe(index);
+  before_ffn.add(ffn_in_BSD, norm_again(x_BSD, w.ffn_norm));
+  Tensor y;
   if (record.is_moe) {
-    MoeOutput moe = moe_block(config_.moe, w.moe, ffn_in_BSD.flatten(0, 1));
-    x_BSD = x_BSD + moe.y_TD.view(x_BSD.sizes());
+    MoeOutput moe = moe_block(config_.moe, w.moe, ffn_in_BSD.flatten(0, 1), training, chosen_TA);
+    y = moe.y_TD.view(x_BSD.sizes());
+    before_ffn.free_until_gradient_of({y, moe.logit_TE});
     record.logit_TE = moe.logit_TE;
     record.routing = std::move(moe.routing);
   } else {
-    x_BSD = x_BSD + mlp(w.mlp, ffn_in_BSD);
+    y = mlp(w.mlp, ffn_in_BSD, training);
+    before_ffn.free_until_gradient_of({y});
   }
+  return x_BSD + y;
+}
+
+// Outputs that gradients come from: the hidden state and the affinities, for the balance losses.
+Tensor Transformer::recomputed_layer(int64_t index, const Tensor& x_BSD, const Pass& pass,
+                                     LayerTrace& record) const {
+  const int64_t B = x_BSD.size(0), S = x_BSD.size(1), D = config_.width;
+  HADAL_SHAPE(x_BSD, B, S, D);
+  auto chosen_TA = std::make_shared<Tensor>();  // by the first run
+  const RopeAngles angles = pass.angles;
+  const TrainingPass training = pass.training;
+  auto first = std::make_shared<LayerTrace>(record);
+  const std::vector<Tensor> out = recomputed(
+      [this, index, angles, training, chosen_TA, first, is_moe = record.is_moe](const Tensor& x) {
+        LayerTrace again{.layer = index, .is_moe = is_moe};
+        const Tensor y =
+            layer_body(index, x, {angles, nullptr, MlaForm::kAuto, training}, again, nullptr, *chosen_TA);
+        if (is_moe && !chosen_TA->defined()) *chosen_TA = again.routing.expert_TA, *first = again;
+        return is_moe ? std::vector<Tensor>{y, again.routing.affinity_TE} : std::vector<Tensor>{y};
+      },
+      x_BSD);
+  record = *first;
+  *first = {};  // only the choice is kept
+  if (record.is_moe) record.routing.affinity_TE = out[1];
+  return out[0];
+}
+
+Tensor Transformer::layer(int64_t index, const Tensor& x_BSD, const Pass& pass, Trace* trace) const {
+  const int64_t B = x_BSD.size(0), S = x_BSD.size(1), D = config_.width;
+  HADAL_SHAPE(x_BSD, B, S, D);
+  LayerTrace record{.layer = index, .is_moe = config_.is_moe(index)};
+  LatentRow* row = trace && trace->keep_rows ? &record.row : nullptr;
+  const bool again = pass.training.recompute == Recompute::kFull && x_BSD.requires_grad();
+  Tensor y_BSD =
+      again ? recomputed_layer(index, x_BSD, pass, record) : layer_body(index, x_BSD, pass, record, row);
   if (trace) {
-    record.hidden_BSD = x_BSD;
+    record.hidden_BSD = y_BSD;
     trace->layers.push_back(std::move(record));
   }
-  return x_BSD;
+  return y_BSD;
 }
 
 Tensor Transformer::forward(const Tensor& ids_BS, LatentCache* cache, Trace* trace, MlaForm form,
-                            const Tensor& segment_start_BS) const {
+                            const TrainingPass& pass) const {
   const int64_t B = ids_BS.size(0), S = ids_BS.size(1), past = cache ? cache->length() : 0;
   HADAL_SHAPE(ids_BS, B, S);
   if (past + S > config_.max_positions)
@@ -100,13 +146,13 @@ Tensor Transformer::forward(const Tensor& ids_BS, LatentCache* cache, Trace* tra
   Tensor x_BSD = embed(ids_BS);
   if (trace) trace->embedded_BSD = x_BSD;
   for (int64_t i = 0; i < config_.num_layers; ++i)
-    x_BSD = layer(i, x_BSD, angles, cache, trace, form, segment_start_BS);
+    x_BSD = layer(i, x_BSD, {angles, cache, form, pass}, trace);
   if (cache) cache->advance(S);
   return rms_norm(x_BSD, weights_.final_norm, config_.norm_eps);
 }
 
 Tensor Transformer::mtp(int64_t depth, const Tensor& hidden_BSD, const Tensor& next_ids_BS, Trace* trace,
-                        const Tensor& segment_start_BS) const {
+                        const TrainingPass& pass) const {
   HADAL_CHECK(depth < config_.mtp_depth) << depth;
   const int64_t index = config_.num_layers + depth;
   const int64_t B = next_ids_BS.size(0), S = next_ids_BS.size(1), D = config_.width;
@@ -116,8 +162,8 @@ Tensor Transformer::mtp(int64_t depth, const Tensor& hidden_BSD, const Tensor& n
                                 rms_norm(hidden_BSD, w.mtp.hidden_norm, config_.norm_eps)},
                                -1);
   const RopeAngles angles = rope_angles(config_.mla, arange(0, S));  // those of the hidden states
-  const Tensor x_BSD = layer(index, joined.matmul(w.mtp.project.t()), angles, nullptr, trace, MlaForm::kAuto,
-                             segment_start_BS);
+  const Tensor x_BSD = layer(index, linear(joined, w.mtp.project, pass.bf16_products),
+                             {angles, nullptr, MlaForm::kAuto, pass}, trace);
   return rms_norm(x_BSD, w.mtp.final_norm, config_.norm_eps);
 }
 

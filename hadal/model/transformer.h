@@ -35,15 +35,15 @@ class Transformer {
 
   // Hidden states after the final norm, [B, S, D], of ids_BS (int64) at positions cache->length() onwards
   // (0 without a cache). With a cache the new rows are appended to it. Differentiable without a cache.
-  // segment_start_BS (int64): first position each token sees, its document's; fp32 training only.
+  // `pass` other than the default: fp32 without a cache only.
   // Throws invalid_argument for an id outside the vocabulary, exhausted for a full cache.
   Tensor forward(const Tensor& ids_BS, LatentCache* cache = nullptr, Trace* trace = nullptr,
-                 MlaForm form = MlaForm::kAuto, const Tensor& segment_start_BS = {}) const;
+                 MlaForm form = MlaForm::kAuto, const TrainingPass& pass = {}) const;
 
   // Output of MTP module `depth` (0-based), [B, S, D] after its own final norm: position i joins hidden i
   // (the previous module's output, or forward's) with the embedding of the token depth+1 further on.
   Tensor mtp(int64_t depth, const Tensor& hidden_BSD, const Tensor& next_ids_BS, Trace* trace = nullptr,
-             const Tensor& segment_start_BS = {}) const;
+             const TrainingPass& pass = {}) const;
 
   // [..., D] -> [..., W]
   Tensor logits(const Tensor& hidden) const;
@@ -55,11 +55,21 @@ class Transformer {
 
  private:
   Tensor embed(const Tensor& ids_BS) const;
+  // What all layers of a pass share.
+  struct Pass {
+    const RopeAngles& angles;
+    LatentCache* cache;
+    MlaForm form;
+    const TrainingPass& training;
+  };
   // Attention of one layer before the output projection, [B, S, H*V].
-  Tensor attention(int64_t index, const Tensor& normed_BSD, const RopeAngles& angles, LatentCache* cache,
-                   LatentRow* row, MlaForm form, const Tensor& segment_start_BS) const;
-  Tensor layer(int64_t index, Tensor x_BSD, const RopeAngles& angles, LatentCache* cache, Trace* trace,
-               MlaForm form, const Tensor& segment_start_BS) const;
+  Tensor attention(int64_t index, const Tensor& normed_BSD, const Pass& pass, LatentRow* row,
+                   Discarded& discarded) const;
+  Tensor layer(int64_t index, const Tensor& x_BSD, const Pass& pass, Trace* trace) const;
+  // The layer itself; fills `record`, with `row` its latent row too. chosen_TA as in route().
+  Tensor layer_body(int64_t index, Tensor x_BSD, const Pass& pass, LayerTrace& record, LatentRow* row,
+                    const Tensor& chosen_TA = {}) const;
+  Tensor recomputed_layer(int64_t index, const Tensor& x_BSD, const Pass& pass, LayerTrace& record) const;
 
   ModelConfig config_;
   ModelWeights weights_;

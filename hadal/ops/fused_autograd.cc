@@ -36,6 +36,18 @@ int64_t grain(int64_t row_values) {
   return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, row_values));
 }
 
+// out = a b, or out += a b. bf16 as in linear().
+void multiply(Tensor out, const Tensor& a, const Tensor& b, bool bf16, bool adds = false) {
+  if (bf16) {
+    const Tensor y = at::mm(a.to(at::kBFloat16), b.to(at::kBFloat16));
+    adds ? out.add_(y) : out.copy_(y);
+  } else if (adds) {
+    out.addmm_(a, b);
+  } else {
+    at::mm_out(out, a, b);
+  }
+}
+
 class RmsNorm : public Function<RmsNorm> {
  public:
   static Tensor forward(AutogradContext* ctx, const Tensor& x_in, const Tensor& gain_D, double eps) {
@@ -146,7 +158,7 @@ class Attention : public Function<Attention> {
   static Tensor forward(AutogradContext* ctx, const Tensor& query_in, const Tensor& kv_in,
                         const Tensor& rope_key_in, const Tensor& cos_in, const Tensor& sin_in,
                         const Tensor& segment_start_BS, int64_t H, int64_t N, int64_t R, int64_t V,
-                        double scale) {
+                        double scale, bool keeps_inputs) {
     const Tensor query = query_in.contiguous(), kv = kv_in.contiguous(), rope_key = rope_key_in.contiguous();
     const Tensor cos = cos_in.contiguous(), sin = sin_in.contiguous();
     const AttentionShape s{query.size(0), query.size(1), H, N, R, V};
@@ -165,7 +177,9 @@ class Attention : public Function<Attention> {
       });
       heads.narrow(1, first, n).copy_(at::bmm(score, p.value.narrow(1, 0, L)));
     }
-    ctx->save_for_backward({p.query, p.key, p.value, heads, lse, cos, sin, segment_start_BS});
+    const PackedHeads& kept = keeps_inputs ? PackedHeads{query, kv, rope_key} : p;
+    ctx->save_for_backward({kept.query, kept.key, kept.value, heads, lse, cos, sin, segment_start_BS});
+    ctx->saved_data["keeps_inputs"] = keeps_inputs;
     ctx->saved_data["sizes"] = std::vector<int64_t>{s.B, s.S, H, N, R, V};
     ctx->saved_data["scale"] = scale;
     return heads.view({s.B, H, s.S, V}).transpose(1, 2).reshape({s.B, s.S, H * V});
@@ -173,10 +187,13 @@ class Attention : public Function<Attention> {
 
   static Tensors backward(AutogradContext* ctx, const Tensors& grads) {
     const Tensors saved = ctx->get_saved_variables();
-    const PackedHeads p{saved[0], saved[1], saved[2]};
     const Tensor &heads = saved[3], &lse = saved[4];
     const auto sizes = ctx->saved_data["sizes"].toIntVector();
     const AttentionShape s{sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]};
+    const PackedHeads p =
+        ctx->saved_data["keeps_inputs"].toBool()
+            ? pack_heads(s, saved[0], saved[1], saved[2], floats(saved[5]), floats(saved[6]))
+            : PackedHeads{saved[0], saved[1], saved[2]};
     const auto scale = static_cast<float>(ctx->saved_data["scale"].toDouble());
     const int64_t BH = s.B * s.H;
     const Tensor dheads =
@@ -240,7 +257,7 @@ class Attention : public Function<Attention> {
       }
     });
     const Tensor none;
-    return {dquery, dkv, dkey_heads.sum(1), none, none, none, none, none, none, none, none};
+    return {dquery, dkv, dkey_heads.sum(1), none, none, none, none, none, none, none, none, none};
   }
 };
 
@@ -280,12 +297,6 @@ Tensor gather_rows(const Tensor& x_TD, const Tensor& token_U) {
   return out;
 }
 
-// out rows [begin, end) = x rows * w^T
-void multiply(const Tensor& x, const Tensor& w, const Tensor& out, int64_t begin, int64_t n) {
-  Tensor slice = out.narrow(0, begin, n);
-  at::mm_out(slice, x.narrow(0, begin, n), w);
-}
-
 // Runs body(expert, first row, rows) for every expert with rows, whole experts side by side, the largest
 // first. Each is computed by one thread, so nothing depends on how many there are.
 void for_each_expert(const std::vector<int64_t>& begin_E,
@@ -310,7 +321,7 @@ class Experts : public Function<Experts> {
  public:
   static Tensor forward(AutogradContext* ctx, const Tensor& x_in, const Tensor& expert_TA,
                         const Tensor& weight_in, const Tensor& gate_EMD, const Tensor& up_EMD,
-                        const Tensor& down_EDM) {
+                        const Tensor& down_EDM, bool bf16) {
     const Tensor x_TD = x_in.contiguous(), weight_TA = weight_in.contiguous();
     const int64_t T = x_TD.size(0), D = x_TD.size(1), A = expert_TA.size(1), E = gate_EMD.size(0),
                   M = gate_EMD.size(1);
@@ -321,10 +332,11 @@ class Experts : public Function<Experts> {
     const Tensor hidden_UM = at::empty({U, M}, x_TD.options()), out_UD = at::empty({U, D}, x_TD.options());
     const TrainKernels& k = train_kernels();
     for_each_expert(order.begin_E, [&](int64_t e, int64_t begin, int64_t n) {
-      multiply(copy_UD, gate_EMD.select(0, e).t(), gate_UM, begin, n);
-      multiply(copy_UD, up_EMD.select(0, e).t(), up_UM, begin, n);
+      const Tensor x = copy_UD.narrow(0, begin, n);
+      multiply(gate_UM.narrow(0, begin, n), x, gate_EMD.select(0, e).t(), bf16);
+      multiply(up_UM.narrow(0, begin, n), x, up_EMD.select(0, e).t(), bf16);
       k.swiglu(floats(gate_UM) + begin * M, floats(up_UM) + begin * M, floats(hidden_UM) + begin * M, n * M);
-      multiply(hidden_UM, down_EDM.select(0, e).t(), out_UD, begin, n);
+      multiply(out_UD.narrow(0, begin, n), hidden_UM.narrow(0, begin, n), down_EDM.select(0, e).t(), bf16);
     });
     const Tensor y_TD = at::empty({T, D}, x_TD.options());
     parallel_for(T, grain(A * D), [&](int64_t b, int64_t e) {
@@ -334,6 +346,7 @@ class Experts : public Function<Experts> {
     ctx->save_for_backward(
         {x_TD, weight_TA, gate_EMD, up_EMD, down_EDM, gate_UM, up_UM, order.token_U, order.place_U});
     ctx->saved_data["begin"] = order.begin_E;
+    ctx->saved_data["bf16"] = bf16;
     return y_TD;
   }
 
@@ -343,6 +356,7 @@ class Experts : public Function<Experts> {
                  &down_EDM = saved[4];
     const Tensor &gate_UM = saved[5], &up_UM = saved[6], &token_U = saved[7], &place_U = saved[8];
     const std::vector<int64_t> begin_E = ctx->saved_data["begin"].toIntVector();
+    const bool bf16 = ctx->saved_data["bf16"].toBool();
     const int64_t T = x_TD.size(0), D = x_TD.size(1), A = weight_TA.size(1), E = gate_EMD.size(0),
                   M = gate_EMD.size(1);
     const Tensor copy_UD = gather_rows(x_TD, token_U), dout_UD = gather_rows(grads[0].contiguous(), token_U);
@@ -362,7 +376,8 @@ class Experts : public Function<Experts> {
     for (int64_t c = 0; c < T * A; ++c) copy_of_row[static_cast<size_t>(place[c])] = c;
     for_each_expert(begin_E, [&](int64_t e, int64_t begin, int64_t n) {
       // Unweighted first: the gate weight's gradient is the product of this with the hidden row.
-      multiply(dout_UD, down_EDM.select(0, e), dhidden_UM, begin, n);
+      const Tensor dout = dout_UD.narrow(0, begin, n), dcopy = dcopy_UD.narrow(0, begin, n);
+      multiply(dhidden_UM.narrow(0, begin, n), dout, down_EDM.select(0, e), bf16);
       for (int64_t row = begin; row < begin + n; ++row) {
         const int64_t c = copy_of_row[static_cast<size_t>(row)], at = row * M;
         float *h = floats(hidden_UM) + at, *dh = floats(dhidden_UM) + at;
@@ -373,26 +388,26 @@ class Experts : public Function<Experts> {
         k.swiglu_backward(dh, floats(gate_UM) + at, floats(up_UM) + at, floats(dgate_UM) + at,
                           floats(dup_UM) + at, M);
       }
-      Tensor dgate = dgate_EMD.select(0, e), dup = dup_EMD.select(0, e), ddown = ddown_EDM.select(0, e);
-      const Tensor x = copy_UD.narrow(0, begin, n);
-      at::mm_out(ddown, dout_UD.narrow(0, begin, n).t(), hidden_UM.narrow(0, begin, n));
-      at::mm_out(dgate, dgate_UM.narrow(0, begin, n).t(), x);
-      at::mm_out(dup, dup_UM.narrow(0, begin, n).t(), x);
-      multiply(dgate_UM, gate_EMD.select(0, e), dcopy_UD, begin, n);
-      dcopy_UD.narrow(0, begin, n).addmm_(dup_UM.narrow(0, begin, n), up_EMD.select(0, e));
+      const Tensor x = copy_UD.narrow(0, begin, n), dgate = dgate_UM.narrow(0, begin, n),
+                   dup = dup_UM.narrow(0, begin, n);
+      multiply(ddown_EDM.select(0, e), dout.t(), hidden_UM.narrow(0, begin, n), bf16);
+      multiply(dgate_EMD.select(0, e), dgate.t(), x, bf16);
+      multiply(dup_EMD.select(0, e), dup.t(), x, bf16);
+      multiply(dcopy, dgate, gate_EMD.select(0, e), bf16);
+      multiply(dcopy, dup, up_EMD.select(0, e), bf16, /*adds=*/true);
     });
     const Tensor dx_TD = at::empty_like(x_TD);
     parallel_for(T, grain(A * D), [&](int64_t b, int64_t e) {
       k.sum_rows(floats(dcopy_UD), place + b * A, floats(dx_TD) + b * D, e - b, A, D);
     });
-    return {dx_TD, Tensor(), dweight_TA, dgate_EMD, dup_EMD, ddown_EDM};
+    return {dx_TD, Tensor(), dweight_TA, dgate_EMD, dup_EMD, ddown_EDM, Tensor()};
   }
 };
 
 class HeadLoss : public Function<HeadLoss> {
  public:
   static Tensor forward(AutogradContext* ctx, const Tensor& hidden_in, const Tensor& head_WD,
-                        const Tensor& target_in, double divisor, bool with_gradients) {
+                        const Tensor& target_in, double divisor, bool with_gradients, bool bf16) {
     const Tensor hidden_TD = hidden_in.contiguous(), target_T = target_in.contiguous();
     const int64_t T = hidden_TD.size(0), W = head_WD.size(0);
     constexpr int64_t kLogits = 4 << 20;  // values alive at once, 16 MB
@@ -406,15 +421,14 @@ class HeadLoss : public Function<HeadLoss> {
       const int64_t n = std::min(chunk, T - first);
       const Tensor hidden = hidden_TD.narrow(0, first, n);
       Tensor logit_XW = buffer.narrow(0, 0, n);  // X: rows of the chunk
-      at::mm_out(logit_XW, hidden, head_WD.t());
+      multiply(logit_XW, hidden, head_WD.t(), bf16);
       parallel_for(n, grain(W), [&](int64_t b, int64_t e) {
         k.cross_entropy(floats(logit_XW) + b * W, longs(target_T) + first + b, floats(loss_T) + first + b,
                         static_cast<float>(1.0 / divisor), e - b, W);
       });
       if (!with_gradients) continue;
-      Tensor dhidden = dhidden_TD.narrow(0, first, n);
-      at::mm_out(dhidden, logit_XW, head_WD);
-      dhead_WD.addmm_(logit_XW.t(), hidden);
+      multiply(dhidden_TD.narrow(0, first, n), logit_XW, head_WD, bf16);
+      multiply(dhead_WD, logit_XW.t(), hidden, bf16, /*adds=*/true);
     }
     if (with_gradients) ctx->save_for_backward({dhidden_TD, dhead_WD});
     return loss_T.sum(at::kDouble).div(divisor).to(at::kFloat);
@@ -424,8 +438,8 @@ class HeadLoss : public Function<HeadLoss> {
     const Tensors saved = ctx->get_saved_variables();
     const double factor = grads[0].item<double>();
     const Tensor none;
-    if (factor == 1.0) return {saved[0], saved[1], none, none, none};
-    return {saved[0] * factor, saved[1] * factor, none, none, none};
+    if (factor == 1.0) return {saved[0], saved[1], none, none, none, none};
+    return {saved[0] * factor, saved[1] * factor, none, none, none, none};
   }
 };
 
@@ -446,22 +460,23 @@ Tensor fused_attention(const AttentionSizes& s, const Tensor& query, const Tenso
   const Tensor segments_BS =
       segment_start_BS.defined() ? segment_start_BS.contiguous() : at::empty({0}, at::kLong);
   return Attention::apply(query, kv, rope_key, angles.cos_SX, angles.sin_SX, segments_BS, s.H, s.N, s.R, s.V,
-                          s.scale);
+                          s.scale, s.keeps_inputs);
 }
 
 Tensor fused_experts(const Tensor& x_TD, const Tensor& expert_TA, const Tensor& weight_TA,
-                     const Tensor& gate_EMD, const Tensor& up_EMD, const Tensor& down_EDM) {
-  return Experts::apply(x_TD, expert_TA, weight_TA, gate_EMD, up_EMD, down_EDM);
+                     const Tensor& gate_EMD, const Tensor& up_EMD, const Tensor& down_EDM,
+                     bool bf16_products) {
+  return Experts::apply(x_TD, expert_TA, weight_TA, gate_EMD, up_EMD, down_EDM, bf16_products);
 }
 
-Tensor fused_head_loss(const Tensor& hidden_TD, const Tensor& head_WD, const Tensor& target_T,
-                       double divisor) {
+Tensor fused_head_loss(const Tensor& hidden_TD, const Tensor& head_WD, const Tensor& target_T, double divisor,
+                       bool bf16_products) {
   const int64_t T = hidden_TD.size(0), W = head_WD.size(0);
   HADAL_SHAPE(target_T, T);
   HADAL_CHECK(T == 0 || target_T.max().item<int64_t>() < W) << "a target is no token of the vocabulary";
   const bool with_gradients =
       c10::GradMode::is_enabled() && (hidden_TD.requires_grad() || head_WD.requires_grad());
-  return HeadLoss::apply(hidden_TD, head_WD, target_T, divisor, with_gradients);
+  return HeadLoss::apply(hidden_TD, head_WD, target_T, divisor, with_gradients, bf16_products);
 }
 
 }  // namespace hadal

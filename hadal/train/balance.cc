@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "hadal/base/random.h"
 #include "hadal/tensor/make.h"
 #include "hadal/tensor/shape.h"
 
@@ -56,6 +57,13 @@ Tensor kept_slots(const MoeConfig& moe, const Tensor& affinity_TE, const Tensor&
     for (size_t i = static_cast<size_t>(room); i < slots.size(); ++i) kept[static_cast<size_t>(slots[i])] = 0;
   }
   return from_ints(kept).view({T, A}).to(at::kBool);
+}
+
+Tensor never_dropped(uint64_t seed, int64_t first, int64_t n, double share) {
+  std::vector<int64_t> chosen;
+  for (int64_t row = first; row < first + n; ++row)
+    chosen.push_back(uniform(seed, stream_id("never_dropped"), static_cast<uint64_t>(row)) < share);
+  return from_ints(chosen).to(at::kBool);
 }
 
 }  // namespace hadal

@@ -24,4 +24,8 @@ V2BalanceLosses v2_balance_losses(const MoeConfig& moe, const Tensor& affinity_T
 Tensor kept_slots(const MoeConfig& moe, const Tensor& affinity_TE, const Tensor& expert_TA,
                   double capacity_factor, const Tensor& protected_B);
 
+// Rows first ... first + n - 1 of which no token is dropped: about `share` of all, bool [n]. A function of
+// (seed, row).
+Tensor never_dropped(uint64_t seed, int64_t first, int64_t n, double share);
+
 }  // namespace hadal

@@ -67,11 +67,8 @@ StepLoss GradientWorkers::step(const TrainBatch& batch, const LossConfig& config
   const auto work = [&](int64_t i) {
     try {
       const int64_t first = B * i / workers, rows = B * (i + 1) / workers - first;
-      const Tensor segments =
-          batch.segment_start_BX.defined() ? batch.segment_start_BX.narrow(0, first, rows) : Tensor();
       parts[static_cast<size_t>(i)] =
-          run(*replicas_[static_cast<size_t>(i)], {batch.window_BX.narrow(0, first, rows), segments}, config,
-              divisor);
+          run(*replicas_[static_cast<size_t>(i)], batch.rows(first, rows), config, divisor);
     } catch (...) {
       errors[static_cast<size_t>(i)] = std::current_exception();
     }

@@ -7,6 +7,7 @@
 #include "hadal/base/text.h"
 #include "hadal/error.h"
 #include "hadal/tensor/make.h"
+#include "hadal/train/balance.h"
 #include "hadal/train/schedule.h"
 
 namespace hadal {
@@ -18,6 +19,10 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+Recompute recompute_of(const std::string& name) {
+  return name == "full" ? Recompute::kFull : name == "selective" ? Recompute::kSelective : Recompute::kNone;
+}
+
 constexpr int64_t kProbeSteps = 8;  // after which a run bounded by time fixes its number of steps
 
 AdamWConfig adamw_config(const OptimizerSection& o) {
@@ -27,11 +32,6 @@ AdamWConfig adamw_config(const OptimizerSection& o) {
           .weight_decay = o.weight_decay,
           .clip = o.clip,
           .bf16_moments = o.bf16_moments};
-}
-
-TrainBatch rows_of(const TrainBatch& batch, int64_t first, int64_t n) {
-  const Tensor& segments = batch.segment_start_BX;
-  return {batch.window_BX.narrow(0, first, n), segments.defined() ? segments.narrow(0, first, n) : Tensor()};
 }
 
 }  // namespace
@@ -87,7 +87,10 @@ bool Trainer::step() {
   const int64_t total_tokens = planned_tokens(config_.batch, planned());
   const double done = static_cast<double>(counters_.tokens + B * T) / static_cast<double>(total_tokens);
   const double lambda = mtp_weight(config_.loss, done);
-  const TrainBatch whole = rows_.read(counters_.next_row, B);
+  TrainBatch whole = rows_.read(counters_.next_row, B);
+  if (config_.loss.capacity_factor > 0)
+    whole.protected_B =
+        never_dropped(config_.run.seed, counters_.next_row, B, config_.loss.never_dropped_share);
   // Sums are divided by the counts of the whole step, so micro-batches add up to it.
   const LossDivisor divisor{.targets = std::max<int64_t>(1, count_targets(model_.config(), whole)),
                             .rows = B};
@@ -96,11 +99,14 @@ bool Trainer::step() {
                                .balance_alpha = config_.loss.balance_alpha,
                                .expert_alpha = config_.loss.expert_alpha,
                                .device_alpha = config_.loss.device_alpha,
-                               .communication_alpha = config_.loss.communication_alpha};
+                               .communication_alpha = config_.loss.communication_alpha,
+                               .capacity_factor = config_.loss.capacity_factor,
+                               .bf16_products = config_.compute.precision == "bf16",
+                               .recompute = recompute_of(config_.compute.recompute)};
   StepLoss loss;
   const int64_t micro = config_.batch.micro > 0 ? std::min(config_.batch.micro, B) : B;
   for (int64_t at = 0; at < B; at += micro)
-    add(loss, workers_.step(rows_of(whole, at, std::min(micro, B - at)), loss_config, divisor));
+    add(loss, workers_.step(whole.rows(at, std::min(micro, B - at)), loss_config, divisor));
   const std::vector<ExpertLoad>& loads = loss.loads;
   progress_.loss = loss.main, progress_.balance_loss = loss.balance;
   progress_.mtp_loss = J > 0 ? loss.mtp[0] : 0;

@@ -42,7 +42,27 @@ int64_t row_targets(const ModelConfig& config, const TrainBatch& batch) {
   return batch.window_BX.size(1) - 1 - config.mtp_depth;
 }
 
+TrainingPass training_pass(const ModelConfig& c, const TrainBatch& batch, const LossConfig& config,
+                           int64_t T) {
+  TrainingPass pass{.bf16_products = config.bf16_products, .recompute = config.recompute};
+  if (batch.segment_start_BX.defined()) pass.segment_start_BS = batch.segment_start_BX.narrow(1, 0, T);
+  if (config.capacity_factor > 0) {
+    const Tensor none_B = zeros({batch.window_BX.size(0)}, at::kBool);
+    pass.kept_slots = [moe = c.moe, factor = config.capacity_factor,
+                       protected_B =
+                           batch.protected_B.defined() ? batch.protected_B : none_B](const Routing& r) {
+      return kept_slots(moe, r.affinity_TE, r.expert_TA, factor, protected_B);
+    };
+  }
+  return pass;
+}
+
 }  // namespace
+
+TrainBatch TrainBatch::rows(int64_t first, int64_t n) const {
+  const auto part = [&](const Tensor& x) { return x.defined() ? x.narrow(0, first, n) : Tensor(); };
+  return {part(window_BX), part(segment_start_BX), part(protected_B)};
+}
 
 int64_t count_targets(const ModelConfig& config, const TrainBatch& batch) {
   return targets_T(batch, row_targets(config, batch), 1).ge(0).sum().item<int64_t>();
@@ -56,19 +76,18 @@ BatchLoss batch_loss(const Transformer& model, const TrainBatch& batch, const Lo
   const auto targets = static_cast<double>(
       divisor.targets > 0 ? divisor.targets : std::max<int64_t>(1, count_targets(c, batch)));
   const auto rows = static_cast<double>(divisor.rows > 0 ? divisor.rows : B);
-  const Tensor segments_BT =
-      batch.segment_start_BX.defined() ? batch.segment_start_BX.narrow(1, 0, T) : Tensor();
+  const TrainingPass pass = training_pass(c, batch, config, T);
   const auto loss_at = [&](const Tensor& hidden_BTD, int64_t shift) {
     return fused_head_loss(hidden_BTD.flatten(0, 1), model.weights().head_WD, targets_T(batch, T, shift),
-                           targets);
+                           targets, config.bf16_products);
   };
   BatchLoss loss;
   Trace trace{.keep_rows = false};
-  Tensor hidden_BTD = model.forward(window_BX.narrow(1, 0, T), nullptr, &trace, MlaForm::kAuto, segments_BT);
+  Tensor hidden_BTD = model.forward(window_BX.narrow(1, 0, T), nullptr, &trace, MlaForm::kAuto, pass);
   loss.main = loss_at(hidden_BTD, 1);
   loss.total = loss.main;
   for (int64_t k = 0; k < J; ++k) {
-    hidden_BTD = model.mtp(k, hidden_BTD, window_BX.narrow(1, k + 1, T), &trace, segments_BT);
+    hidden_BTD = model.mtp(k, hidden_BTD, window_BX.narrow(1, k + 1, T), &trace, pass);
     loss.mtp.push_back(loss_at(hidden_BTD, k + 2));
     loss.total = loss.total + loss.mtp.back() * (config.mtp_weight / static_cast<double>(J));
   }

@@ -11,6 +11,9 @@ struct LossConfig {
   double balance_alpha = 1e-4;  // of the sequence-wise balance loss; 0: none
   // Of V2's losses over experts, devices (groups of experts) and what is sent to them; 0: none.
   double expert_alpha = 0, device_alpha = 0, communication_alpha = 0;
+  double capacity_factor = 0;  // of V2's token dropping, kept_slots(); 0: nothing is dropped
+  bool bf16_products = false;  // see TrainingPass
+  Recompute recompute = Recompute::kNone;
 };
 
 // What one MoE layer was given in one batch.
@@ -33,8 +36,12 @@ struct TrainBatch {
   Tensor window_BX;         // int64
   Tensor segment_start_BX;  // int64, first position of each token's document: attention and targets stay
                             // within it; undefined: documents are not told apart (V3)
-  TrainBatch(Tensor window, Tensor segment_start = {})
-      : window_BX(std::move(window)), segment_start_BX(std::move(segment_start)) {}
+  Tensor protected_B;       // bool: rows of which no token is dropped; undefined: none
+  TrainBatch(Tensor window, Tensor segment_start = {}, Tensor protected_rows = {})
+      : window_BX(std::move(window)),
+        segment_start_BX(std::move(segment_start)),
+        protected_B(std::move(protected_rows)) {}
+  TrainBatch rows(int64_t first, int64_t n) const;
 };
 
 // What the sums are divided by: targets and rows of the whole step, over all its batches and ranks. Gradients

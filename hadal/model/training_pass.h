@@ -1,0 +1,26 @@
+// How a training pass of the network computes. The default is the plain fp32 pass.
+#pragma once
+#include <functional>
+
+#include "hadal/tensor/tensor.h"
+
+namespace hadal {
+
+struct Routing;
+
+// What the backward pass computes again instead of keeping it. Gradients are the same, bit for bit.
+enum class Recompute {
+  kNone,
+  kSelective,  // outputs of RMSNorm, of the MLA up-projections and of SwiGLU, as V3 (V3 report 3.2.3)
+  kFull,       // whole layers: a layer keeps its input and its choice of experts
+};
+
+struct TrainingPass {
+  Tensor segment_start_BS;     // int64, first position each token sees, its document's; undefined: 0
+  bool bf16_products = false;  // see linear(); gate, norms, RoPE, softmax and loss stay in fp32
+  Recompute recompute = Recompute::kNone;
+  // Which (token, slot) pairs a MoE layer computes, bool [T, A] (V2's token dropping); empty: all.
+  std::function<Tensor(const Routing&)> kept_slots;
+};
+
+}  // namespace hadal

@@ -1,0 +1,42 @@
+#include <ATen/ops/mm.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "hadal/ops/linear.h"
+
+namespace hadal {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using Tensors = torch::autograd::variable_list;
+
+Tensor rounded(const Tensor& x) {
+  return x.to(at::kBFloat16);
+}
+
+// LibTorch's product of bf16 matrices adds up in fp32; its result is bf16.
+class Bf16Linear : public Function<Bf16Linear> {
+ public:
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& w) {
+    ctx->save_for_backward({x, w});
+    std::vector<int64_t> shape = x.sizes().vec();
+    shape.back() = w.size(0);
+    return at::mm(rounded(x.reshape({-1, w.size(1)})), rounded(w).t()).to(at::kFloat).view(shape);
+  }
+
+  static Tensors backward(AutogradContext* ctx, const Tensors& grads) {
+    const Tensors saved = ctx->get_saved_variables();
+    const Tensor &x = saved[0], &w = saved[1];
+    const Tensor dy = rounded(grads[0].reshape({-1, w.size(0)}));
+    const Tensor dx = at::mm(dy, rounded(w)).to(at::kFloat).view(x.sizes());
+    return {dx, at::mm(dy.t(), rounded(x.reshape({-1, w.size(1)}))).to(at::kFloat)};
+  }
+};
+
+}  // namespace
+
+Tensor linear(const Tensor& x, const Tensor& w, bool bf16) {
+  return bf16 ? Bf16Linear::apply(x, w) : x.matmul(w.t());
+}
+
+}  // namespace hadal
