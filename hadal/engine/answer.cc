@@ -1,0 +1,73 @@
+#include "hadal/engine/answer.h"
+
+#include <algorithm>
+
+#include "hadal/base/text.h"
+#include "hadal/engine/sampler.h"
+#include "hadal/error.h"
+
+namespace hadal {
+
+const char* name(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kEndToken:
+      return "stop";
+    case FinishReason::kStopString:
+      return "stop_string";
+    case FinishReason::kMaxTokens:
+      return "length";
+    case FinishReason::kContextFull:
+      return "context";
+    case FinishReason::kCancelled:
+      return "cancelled";
+  }
+  return "";
+}
+
+double Answer::tokens_per_second() const {
+  return tokens.size() > 1 && decode_seconds > 0 ? static_cast<double>(tokens.size() - 1) / decode_seconds
+                                                 : 0.0;
+}
+
+AnswerState::AnswerState(Request request, const std::optional<Tokenizer>& tokenizer,
+                         const std::vector<int64_t>& eos_ids)
+    : request_(std::move(request)), stops_(request_.stops), eos_ids_(eos_ids) {
+  if (tokenizer) decoder_.emplace(*tokenizer, /*skip_special=*/true);
+  usage.prompt_tokens = static_cast<int64_t>(request_.prompt.size());
+}
+
+void AnswerState::push(NewToken token, int64_t context_left) {
+  const bool is_end = std::find(eos_ids_.begin(), eos_ids_.end(), token.id) != eos_ids_.end();
+  if (is_end && !request_.ignore_end) {
+    finished_ = FinishReason::kEndToken;
+    return;
+  }
+  generated_.push_back(token.id);
+  ++usage.generated_tokens;
+  if (decoder_) fresh_.text += stops_.push(decoder_->push(token.id));
+  fresh_.tokens.push_back(std::move(token));
+  if (stops_.stopped())
+    finished_ = FinishReason::kStopString;
+  else if (static_cast<int64_t>(generated_.size()) >= request_.max_tokens)
+    finished_ = FinishReason::kMaxTokens;
+  else if (context_left <= 0)
+    finished_ = FinishReason::kContextFull;
+}
+
+int32_t AnswerState::choose(std::span<const float> logits_W, int64_t num_tokens) const {
+  const SamplerInput input{logits_W, request_.prompt, generated_, num_tokens};
+  return sample(request_.sampling, input, /*stream=*/0, generated_.size());
+}
+
+Delta AnswerState::take(RequestId id) {
+  if (finished_ && decoder_) {
+    fresh_.text += stops_.push(decoder_->flush());
+    fresh_.text += stops_.finish();
+  }
+  Delta out = std::move(fresh_);
+  fresh_ = {};
+  out.request = id, out.finished = finished_, out.usage = usage;
+  return out;
+}
+
+}  // namespace hadal
