@@ -50,11 +50,6 @@ struct Request {
 enum class FinishReason { kEndToken, kStopString, kMaxTokens, kContextFull, kCancelled };
 const char* name(FinishReason reason);  // "stop", "stop_string", "length", "context", "cancelled"
 
-struct TokenLogprob {
-  int32_t id = 0;
-  float logprob = 0;  // natural, of the model itself: temperature 1, nothing dropped
-};
-
 struct NewToken {
   int32_t id = 0;
   bool guessed = false;                // the MTP module's draft, confirmed by the main model

@@ -24,4 +24,9 @@ struct SamplingParams {
 // Throws invalid_argument naming the field, its value and its range.
 void check(const SamplingParams& params);
 
+struct TokenLogprob {
+  int32_t id = 0;
+  float logprob = 0;  // natural, of the model itself: temperature 1, nothing dropped
+};
+
 }  // namespace hadal

@@ -20,22 +20,6 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 }  // namespace
 
-const char* name(FinishReason reason) {
-  switch (reason) {
-    case FinishReason::kEndToken:
-      return "stop";
-    case FinishReason::kStopString:
-      return "stop_string";
-    case FinishReason::kMaxTokens:
-      return "length";
-    case FinishReason::kContextFull:
-      return "context";
-    case FinishReason::kInterrupted:
-      return "interrupted";
-  }
-  return "";
-}
-
 double GenerateResult::tokens_per_second() const {
   return tokens.size() > 1 && decode_seconds > 0 ? static_cast<double>(tokens.size() - 1) / decode_seconds
                                                  : 0.0;
@@ -134,7 +118,7 @@ GenerateResult Generator::generate(const GenerateRequest& request,
       break;
     }
     if (interrupt && interrupt->load()) {
-      result.reason = FinishReason::kInterrupted;
+      result.reason = FinishReason::kCancelled;
       break;
     }
     if (cache_->length() == model_.config().max_positions) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "hadal/engine.h"
 #include "hadal/engine/sampler.h"
 #include "hadal/model/transformer.h"
 #include "hadal/tokenizer.h"
@@ -18,9 +19,6 @@ struct GenerateRequest {
   SamplingParams sampling;
   std::vector<std::string> stops;  // the text ends before the first of these
 };
-
-enum class FinishReason { kEndToken, kStopString, kMaxTokens, kContextFull, kInterrupted };
-const char* name(FinishReason reason);  // "stop", "stop_string", "length", "context", "interrupted"
 
 struct GenerateResult {
   std::vector<int32_t> tokens;  // new ones, without the end token

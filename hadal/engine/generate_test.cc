@@ -88,7 +88,7 @@ TEST_F(Generate, EndsAtTheEndTokenWhichIsNotPartOfTheResult) {
 TEST_F(Generate, InterruptEndsAfterTheCurrentToken) {
   const std::atomic<bool> interrupt{true};
   const GenerateResult got = Generator(model, std::nullopt).generate(greedy(prompt, 12), {}, &interrupt);
-  EXPECT_EQ(got.reason, FinishReason::kInterrupted);
+  EXPECT_EQ(got.reason, FinishReason::kCancelled);
   EXPECT_EQ(got.tokens.size(), 1u);
 }
 

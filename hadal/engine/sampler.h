@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "hadal/engine.h"
+#include "hadal/sampling.h"
 
 namespace hadal {
 

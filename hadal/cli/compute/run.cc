@@ -92,7 +92,7 @@ int run_run(const RunOptions& o) {
     }
     if (!o.json) print("\n");
     std::fputs(usage_line(r).c_str(), stderr);
-    if (r.reason == FinishReason::kInterrupted) return kInterruptedExit;
+    if (r.reason == FinishReason::kCancelled) return kInterruptedExit;
   }
   return 0;
 }
