@@ -107,13 +107,14 @@ function(hadal_module name)
   endif()
 endfunction()
 
-# hadal_kernel(<module> <source> <isa>...): the source compiled once per instruction set into namespace
+# hadal_kernel(<module> <source> <isa>... [OPTIONS option...]): the source compiled once per instruction set into namespace
 # hadal::kernels::<isa> (it sees HADAL_ISA) and added to the module's library.
 set(HADAL_ISA_FLAGS_scalar "")
 set(HADAL_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c)
 set(HADAL_ISA_FLAGS_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512)
 function(hadal_kernel module source)
-  foreach(isa ${ARGN})
+  cmake_parse_arguments(K "" "" "OPTIONS" ${ARGN})
+  foreach(isa ${K_UNPARSED_ARGUMENTS})
     if(NOT isa STREQUAL "scalar" AND NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
       continue()
     endif()
@@ -123,7 +124,7 @@ function(hadal_kernel module source)
     _hadal_target_flags(${object})
     # Loops are vectorised where they say so (omp simd); sums may be reordered there and nowhere else.
     target_compile_options(${object} PRIVATE -O3 -fopenmp-simd -fno-math-errno -fno-trapping-math
-                                             ${HADAL_ISA_FLAGS_${isa}})
+                                             ${HADAL_ISA_FLAGS_${isa}} ${K_OPTIONS})
     target_compile_definitions(${object} PRIVATE HADAL_ISA=${isa})
     target_sources(hadal_${module} PRIVATE $<TARGET_OBJECTS:${object}>)
   endforeach()
