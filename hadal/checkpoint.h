@@ -85,10 +85,11 @@ class Checkpoint {
 Checkpoint open_checkpoint(const std::filesystem::path& path);
 
 struct ConvertOptions {
-  DType dtype = DType::kBF16;        // kF8E4M3: as the official checkpoints, 128x128 blocks
+  DType dtype = DType::kBF16;        // kF8E4M3: as the official checkpoints; kInt8, kInt4: hadal's groups
   bool power_of_two_scales = false;  // FP8 only: scale_fmt "ue8m0"
   int64_t max_shard_bytes = 5'000'000'000;
-  bool overwrite = false;  // replace an existing destination
+  bool overwrite = false;   // replace an existing destination
+  int64_t num_threads = 0;  // 0: one a core; the result does not depend on it
 };
 
 // Writes the model folder `source` to the new folder `destination` in another dtype: weights, config.json
@@ -103,6 +104,7 @@ void convert(const std::filesystem::path& source, const std::filesystem::path& d
 struct CheckpointReport {
   struct Tensor {
     std::string name, type;  // type as the file says it, also if unknown to hadal
+    std::string format;      // "INT8", "INT4": of a U8 matrix with its group scales
     std::vector<int64_t> shape;
     int64_t bytes = 0;
     std::string file;
@@ -112,10 +114,11 @@ struct CheckpointReport {
   };
   std::string path;
   std::vector<std::string> files;
-  std::vector<Tensor> tensors;  // file order
-  std::map<std::string, Total> by_type;
+  std::vector<Tensor> tensors;           // file order
+  std::map<std::string, Total> by_type;  // by format where there is one
   std::map<std::string, std::string> metadata;
-  int64_t num_parameters = 0;  // values, without block scales and rotary tables
+  int64_t num_parameters = 0;  // values, without scales and rotary tables; without the padding of INT8 and
+                               // INT4 rows if the config was found
   int64_t num_bytes = 0;
   bool has_config = false;            // a config.json was found beside the weights and compared with them
   std::vector<std::string> problems;  // one line each, with byte positions; empty: all is well

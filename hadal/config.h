@@ -10,7 +10,9 @@
 
 namespace hadal {
 
-enum class DType { kF32, kF16, kBF16, kF8E4M3 };
+// kF8E4M3: the official 128x128 blocks. kInt8, kInt4: hadal's own groups of 128 and 64 values along a row
+// (kernels/infer.h).
+enum class DType { kF32, kF16, kBF16, kF8E4M3, kInt8, kInt4 };
 
 // Which published family: decides names of the config dialect and defaults.
 enum class Generation { kV2, kV3 };
@@ -76,10 +78,11 @@ struct ModelConfig {
   double init_std = 0.02;
   MlaConfig mla;
   MoeConfig moe;
-  DType stored_dtype = DType::kBF16;     // of the checkpoint's matrices; kF8E4M3: official 128x128 block FP8
-  bool fp8_power_of_two_scales = false;  // scale_fmt "ue8m0"
-  int64_t bos_id = -1;                   // -1: none
-  std::vector<int64_t> eos_ids;          // empty: none
+  DType stored_dtype = DType::kBF16;       // of the checkpoint's matrices
+  bool fp8_power_of_two_scales = false;    // scale_fmt "ue8m0"
+  std::vector<std::string> int8_matrices;  // kInt4: ends of the checkpoint names that are INT8 ("lm_head")
+  int64_t bos_id = -1;                     // -1: none
+  std::vector<int64_t> eos_ids;            // empty: none
 
   // Is this layer's FFN a mixture of experts? MTP layers (index >= num_layers) always are, if there are
   // experts.

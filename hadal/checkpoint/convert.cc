@@ -1,5 +1,7 @@
 #include "hadal/checkpoint/convert.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -7,11 +9,14 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <thread>
 #include <unordered_map>
 
 #include "hadal/base/file.h"
+#include "hadal/base/machine.h"
 #include "hadal/base/text.h"
 #include "hadal/checkpoint/fp8.h"
+#include "hadal/checkpoint/group_codes.h"
 #include "hadal/checkpoint/names.h"
 #include "hadal/checkpoint/numbers.h"
 #include "hadal/checkpoint/safetensors.h"
@@ -39,8 +44,10 @@ constexpr const char* kCompanions[] = {"tokenizer.json",
 
 // Where the bytes of one output tensor come from.
 struct Source {
-  enum class Kind { kCopy, kNumbers, kCodes, kScales } kind = Kind::kCopy;
+  enum class Kind { kCopy, kNumbers, kCodes, kScales, kGroupCodes, kGroupScales } kind = Kind::kCopy;
   StoredTensor tensor;
+  int64_t columns = -1;                       // K of a matrix
+  WeightFormat format = WeightFormat::kInt8;  // kGroupCodes
 };
 
 // The output tensors in checkpoint order, and where each comes from.
@@ -55,8 +62,22 @@ struct Plan {
   }
 };
 
-Plan make_plan(const ModelConfig& config, const Checkpoint& checkpoint, const ConvertOptions& options,
-               bool keep_fp8) {
+// A matrix in groups: codes, then scales, which the same pass yields.
+void add_groups(Plan& plan, const Checkpoint& checkpoint, const HfTensor& tensor, const StoredTensor& stored,
+                WeightFormat format) {
+  const int64_t N = tensor.shape[0], K = tensor.shape[1];
+  const bool keep = stored.type == ElementType::kU8 && weight_format(checkpoint, stored) == format;
+  using Kind = Source::Kind;
+  StoredTensor from = stored;
+  from.name = tensor.hf_name;  // of its own where gate and up are packed into one
+  plan.add({tensor.hf_name, ElementType::kU8, {N, row_bytes(format, K)}},
+           {keep ? Kind::kCopy : Kind::kGroupCodes, from, K, format});
+  plan.add({group_scale_name(tensor.hf_name), ElementType::kBF16, {N, row_groups(format, K)}},
+           {keep ? Kind::kCopy : Kind::kGroupScales, keep ? *find_scale(checkpoint, stored) : from});
+}
+
+Plan make_plan(const ModelConfig& config, const ModelConfig& wanted, const Checkpoint& checkpoint) {
+  const bool keep_fp8 = wanted.fp8_power_of_two_scales == config.fp8_power_of_two_scales;
   Plan plan;
   std::set<std::string, std::less<>> used;
   for (const HfTensor& tensor : hf_tensors(config)) {
@@ -65,18 +86,24 @@ Plan make_plan(const ModelConfig& config, const Checkpoint& checkpoint, const Co
     used.insert(stored->name.substr(0, stored->name.find('[')));
     const StoredTensor* scale = find_scale(checkpoint, *stored);
     if (scale) used.insert(scale->name);
-    const ElementType type = stored_type(tensor.role, options.dtype);
+    if (const auto format = group_format(wanted, tensor)) {
+      add_groups(plan, checkpoint, tensor, *stored, *format);
+      continue;
+    }
+    const ElementType type = stored_type(tensor.role, wanted.stored_dtype, stored->type);
     const TensorHead head{tensor.hf_name, type, tensor.shape};
+    const int64_t columns = tensor.shape.back();
     if (type != ElementType::kF8E4M3) {
-      plan.add(head, {stored->type == type ? Source::Kind::kCopy : Source::Kind::kNumbers, *stored});
+      plan.add(head, {stored->type == type ? Source::Kind::kCopy : Source::Kind::kNumbers, *stored, columns});
       continue;
     }
     const TensorHead scales{scale_name(tensor.hf_name),
                             ElementType::kF32,
                             {fp8_blocks(tensor.shape[0]), fp8_blocks(tensor.shape[1])}};
     const bool keep = keep_fp8 && scale;
-    plan.add(head, {keep ? Source::Kind::kCopy : Source::Kind::kCodes, *stored});
-    plan.add(scales, {keep ? Source::Kind::kNumbers : Source::Kind::kScales, keep ? *scale : *stored});
+    plan.add(head, {keep ? Source::Kind::kCopy : Source::Kind::kCodes, *stored, columns});
+    plan.add(scales, {keep ? Source::Kind::kNumbers : Source::Kind::kScales, keep ? *scale : *stored,
+                      keep ? scales.shape[1] : columns});
   }
   for (const StoredTensor* stored : checkpoint.tensors()) {
     if (used.count(stored->name)) continue;
@@ -89,23 +116,26 @@ Plan make_plan(const ModelConfig& config, const Checkpoint& checkpoint, const Co
 // Streams tensors from a checkpoint into a writer, one stripe of rows at a time.
 class Streamer {
  public:
-  Streamer(const Checkpoint& checkpoint, const Plan& plan, bool power_of_two)
-      : checkpoint_(checkpoint), plan_(plan), power_of_two_(power_of_two) {}
+  Streamer(const Checkpoint& checkpoint, const Plan& plan, bool power_of_two, int64_t num_threads)
+      : checkpoint_(checkpoint), plan_(plan), power_of_two_(power_of_two), num_threads_(num_threads) {}
 
   void operator()(const TensorHead& head, SafetensorsWriter& writer) {
     const Source& source = plan_.sources.at(head.name);
     const StoredTensor& tensor = source.tensor;
     if (source.kind == Source::Kind::kCopy) return writer.write(tensor.bytes.data(), tensor.bytes.size());
+    if (source.kind == Source::Kind::kGroupScales) return write_group_scales(tensor.name, writer);
     const int64_t rows = tensor.shape.empty() ? 1 : tensor.shape[0];
     if (rows == 0 || tensor.num_values() == 0) return;
-    const int64_t cols = tensor.num_values() / rows;
+    const int64_t cols = tensor.shape.size() == 2 ? source.columns : tensor.num_values() / rows;
     const int64_t step = std::max<int64_t>(1, kStripeValues / cols / kFp8Block) * kFp8Block;
     for (int64_t row = 0; row < rows; row += step) {
       const int64_t n = std::min(step, rows - row);
       values_.resize(static_cast<size_t>(n * cols));
-      read_f32(checkpoint_, tensor, values_.data(), row, n);
+      read_f32(checkpoint_, tensor, values_.data(), row, n, cols);
       if (source.kind == Source::Kind::kNumbers) {
         write_numbers(head, tensor, writer);
+      } else if (source.kind == Source::Kind::kGroupCodes) {
+        write_groups(source, n, cols, writer);
       } else {
         write_fp8(source.kind, tensor, n, cols, writer);
       }
@@ -153,9 +183,44 @@ class Streamer {
     }
   }
 
+  // The codes of a stripe; its scales wait until their own tensor is written, which comes after.
+  void write_groups(const Source& source, int64_t rows, int64_t cols, SafetensorsWriter& writer) {
+    if (const float* x = first_with(0x7F800000, 0x7FFFFFFF))
+      refuse(source.tensor,
+             cat("has the value ", *x, ", which integer codes cannot hold. Repair the weights."));
+    const int64_t row_size = row_bytes(source.format, cols), groups = row_groups(source.format, cols);
+    bytes_.resize(static_cast<size_t>(rows * row_size));
+    std::vector<uint16_t>& scales = group_scales_[source.tensor.name];
+    const size_t before = scales.size();
+    scales.resize(before + static_cast<size_t>(rows * groups));
+    for_row_ranges(rows, [&](int64_t first, int64_t n) {
+      quantise_groups(source.format, values_.data() + first * cols, n, cols,
+                      reinterpret_cast<uint8_t*>(bytes_.data()) + first * row_size,
+                      scales.data() + before + static_cast<size_t>(first * groups));
+    });
+    writer.write(bytes_.data(), bytes_.size());
+  }
+
+  void write_group_scales(const std::string& weight, SafetensorsWriter& writer) {
+    const auto scales = group_scales_.extract(weight);
+    if (!scales.empty()) writer.write(scales.mapped().data(), scales.mapped().size() * sizeof(uint16_t));
+  }
+
+  // work(first, count) over all rows, a part a thread.
+  template <class Work>
+  void for_row_ranges(int64_t rows, const Work& work) const {
+    const int64_t parts = std::clamp<int64_t>(rows, 1, num_threads_), part = (rows + parts - 1) / parts;
+    std::vector<std::jthread> threads;
+    for (int64_t first = part; first < rows; first += part)
+      threads.emplace_back([&work, first, n = std::min(part, rows - first)] { work(first, n); });
+    work(0, std::min(part, rows));
+  }
+
   const Checkpoint& checkpoint_;
   const Plan& plan_;
   bool power_of_two_;
+  int64_t num_threads_;
+  std::unordered_map<std::string, std::vector<uint16_t>> group_scales_;
   std::vector<float> values_, scales_;
   std::vector<std::byte> bytes_;
 };
@@ -167,8 +232,10 @@ class PartialFolder {
       : destination_(destination),
         path_(destination.parent_path() /
               cat(".", destination.filename().string(), ".partial-", ::getpid())) {
+    remove_abandoned();
     std::error_code error;
     fs::create_directories(path_, error);
+    lock_ = lock(path_);
     if (error)
       throw Error(ErrorCode::kUnavailable,
                   cat("[checkpoint.convert] cannot create a folder in ", destination.parent_path().string(),
@@ -177,6 +244,7 @@ class PartialFolder {
   ~PartialFolder() {
     std::error_code ignored;
     if (!path_.empty()) fs::remove_all(path_, ignored);
+    if (lock_ >= 0) ::close(lock_);
   }
   PartialFolder(const PartialFolder&) = delete;
 
@@ -202,7 +270,31 @@ class PartialFolder {
   }
 
  private:
+  // A descriptor that holds the folder's lock until closed, by death too; -1: another process holds it.
+  static int lock(const fs::path& folder) {
+    const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || ::flock(fd, LOCK_EX | LOCK_NB) == 0) return fd;
+    ::close(fd);
+    return -1;
+  }
+
+  // Removes what converters of the same destination left that were killed.
+  void remove_abandoned() const {
+    const std::string prefix = cat(".", destination_.filename().string(), ".partial-");
+    std::error_code ignored;
+    std::vector<fs::path> found;
+    for (const auto& entry : fs::directory_iterator(destination_.parent_path(), ignored))
+      if (entry.path().filename().string().rfind(prefix, 0) == 0) found.push_back(entry.path());
+    for (const fs::path& path : found) {
+      const int fd = lock(path);
+      if (fd < 0) continue;
+      fs::remove_all(path, ignored);
+      ::close(fd);
+    }
+  }
+
   fs::path destination_, path_;
+  int lock_ = -1;
 };
 
 // The destination as an absolute path without a trailing slash; throws if it may not be written.
@@ -232,8 +324,10 @@ fs::path existing_parent(fs::path path) {
 
 }  // namespace
 
-ElementType stored_type(WeightRole role, DType dtype) {
+ElementType stored_type(WeightRole role, DType dtype, ElementType now) {
   if (role == WeightRole::kBalanceBias) return ElementType::kF32;
+  if (dtype == DType::kInt8 || dtype == DType::kInt4)
+    return now == ElementType::kF32 ? ElementType::kF32 : ElementType::kBF16;
   if (dtype == DType::kF8E4M3 && role != WeightRole::kMatrix) return ElementType::kBF16;
   return element_type(dtype);
 }
@@ -260,22 +354,25 @@ void convert(const fs::path& source, const fs::path& destination, const ConvertO
     if (difference.kind != Difference::Kind::kUnexpected) check_against(config, checkpoint);  // throws
   const fs::path target = checked_destination(source, destination, options.overwrite);
 
-  const bool from_fp8 = config.stored_dtype == DType::kF8E4M3;
-  const bool keep_fp8 = !options.power_of_two_scales || config.fp8_power_of_two_scales;
-  const bool power_of_two = options.power_of_two_scales || (from_fp8 && config.fp8_power_of_two_scales);
-  const Plan plan = make_plan(config, checkpoint, options, keep_fp8);
+  ModelConfig wanted = config;
+  wanted.stored_dtype = options.dtype;
+  wanted.fp8_power_of_two_scales = options.power_of_two_scales || config.fp8_power_of_two_scales;
+  if (config.stored_dtype != options.dtype)
+    wanted.int8_matrices =
+        options.dtype == DType::kInt4 ? default_int8_matrices() : std::vector<std::string>{};
+  const Plan plan = make_plan(config, wanted, checkpoint);
   for (const std::string& name : plan.unknown)
     std::cerr << "note: " << name << " is no weight of this model; copied as it is\n";
   int64_t bytes = int64_t{1} << 20;
   for (const TensorHead& head : plan.heads) bytes += head.num_bytes();
   require_space(existing_parent(target), bytes);
 
+  const int64_t num_threads = options.num_threads > 0 ? options.num_threads : this_machine().cores;
   PartialFolder partial(target);
   write_checkpoint(partial.path(), plan.heads, options.max_shard_bytes,
-                   Streamer(checkpoint, plan, power_of_two));
+                   Streamer(checkpoint, plan, wanted.fp8_power_of_two_scales, num_threads));
   const Json json = parse_json(read_file(config_path), config_path.string());
-  write_file(partial.path() / "config.json",
-             dump_json(with_stored_dtype(json, options.dtype, power_of_two), 2) + "\n");
+  write_file(partial.path() / "config.json", dump_json(with_storage(json, wanted), 2) + "\n");
   for (const char* name : kCompanions) {
     std::error_code ignored;
     if (fs::is_regular_file(checkpoint.folder() / name, ignored))

@@ -25,10 +25,11 @@ namespace fs = std::filesystem;
 
 namespace {
 
-std::vector<float> values(const Checkpoint& checkpoint, const std::string& name) {
-  const StoredTensor& t = checkpoint.at(name);
-  std::vector<float> out(static_cast<size_t>(t.num_values()));
-  read_f32(checkpoint, t, out.data());
+std::vector<float> values(const Checkpoint& checkpoint, const HfTensor& tensor) {
+  int64_t n = 1;
+  for (const int64_t size : tensor.shape) n *= size;
+  std::vector<float> out(static_cast<size_t>(n));
+  read_f32(checkpoint, checkpoint.at(tensor.hf_name), out.data(), 0, -1, tensor.shape.back());
   return out;
 }
 
@@ -36,7 +37,7 @@ std::vector<float> values(const Checkpoint& checkpoint, const std::string& name)
 double worst_relative(const Checkpoint& a, const Checkpoint& b, const ModelConfig& config) {
   double worst = 0;
   for (const HfTensor& tensor : hf_tensors(config)) {
-    const std::vector<float> x = values(a, tensor.hf_name), y = values(b, tensor.hf_name);
+    const std::vector<float> x = values(a, tensor), y = values(b, tensor);
     double largest = 1e-30, difference = 0;
     for (size_t i = 0; i < x.size(); ++i) {
       largest = std::max(largest, std::fabs(static_cast<double>(x[i])));
@@ -70,9 +71,12 @@ TEST(Convert, EveryDtypePairKeepsTheWeightsToItsPrecision) {
     const ModelConfig config = load_config(golden_dir(name));
     for (const auto& [dtype, tolerance] : std::vector<std::pair<DType, double>>{
              {DType::kF32, 0.0},
-             {DType::kBF16, 1.0 / 256},                  // half a step of 8 bits
-             {DType::kF16, 1.0 / 2048},                  // half a step of 11 bits
-             {DType::kF8E4M3, 1.0 / 16 + 1.0 / 256}}) {  // half a step of 4 bits
+             {DType::kBF16, 1.0 / 256},               // half a step of 8 bits
+             {DType::kF16, 1.0 / 2048},               // half a step of 11 bits
+             {DType::kF8E4M3, 1.0 / 16 + 1.0 / 256},  // half a step of 4 bits
+             {DType::kInt8, 1.0 / 254 + 1.0 / 256},   // half a step of 127, and BF16 of the rest
+             {DType::kInt4,
+              3.0 / 13.5}}) {  // the extreme may be cut: 8.5 becomes 7 at worst, or 5 steps are all
       const fs::path first = folder / "first", back = folder / "back";
       convert(golden_dir(name), first, to(dtype));
       const ModelConfig stored = load_config(first);
@@ -110,6 +114,97 @@ TEST(Convert, OfficialFp8QuantisesMatricesOnly) {
   const Json config = parse_json(read_file(folder / "fp8" / "config.json"), "x");
   EXPECT_EQ(config["quantization_config"]["quant_method"], "fp8");
   EXPECT_EQ(config["torch_dtype"], "bfloat16");
+}
+
+TEST(Convert, GroupFormatsQuantiseMatricesAndTheHead) {
+  TemporaryFolder folder;
+  convert(golden_dir("v3-mtp"), folder / "int4", to(DType::kInt4));
+  const Checkpoint int4 = open_checkpoint(folder / "int4");
+  const auto format = [&](const std::string& name) { return weight_format(int4, int4.at(name)); };
+  EXPECT_EQ(format("lm_head.weight"), WeightFormat::kInt8);
+  EXPECT_EQ(format("model.layers.3.shared_head.head.weight"), WeightFormat::kInt8);
+  EXPECT_EQ(format("model.layers.0.self_attn.kv_b_proj.weight"), WeightFormat::kInt8);
+  EXPECT_EQ(format("model.layers.0.self_attn.o_proj.weight"), WeightFormat::kInt4);
+  EXPECT_EQ(format("model.layers.3.mlp.experts.15.up_proj.weight"), WeightFormat::kInt4);
+  for (const char* name :
+       {"model.embed_tokens.weight", "model.norm.weight", "model.layers.1.mlp.gate.weight",
+        "model.layers.3.eh_proj.weight", "model.layers.1.mlp.gate.e_score_correction_bias"})
+    EXPECT_EQ(int4.at(name).type, open_checkpoint(golden_dir("v3-mtp")).at(name).type) << name;
+  const ModelConfig config = load_config(folder / "int4");
+  const Checkpoint source = open_checkpoint(golden_dir("v3-mtp"));
+  convert(folder / "int4", folder / "again", to(DType::kInt4));
+  const Checkpoint again = open_checkpoint(folder / "again");
+  for (const StoredTensor* t : again.tensors()) {
+    const StoredTensor& first = int4.at(t->name);
+    EXPECT_TRUE(std::equal(t->bytes.begin(), t->bytes.end(), first.bytes.begin(), first.bytes.end()))
+        << t->name;
+    EXPECT_TRUE(t->bytes.size() % 64 != 0 || t->file_offset % 64 == 0) << t->name;
+  }
+  EXPECT_EQ(load_config(folder / "again"), config);
+}
+
+TEST(Convert, ThreadsDoNotChangeTheCodes) {
+  TemporaryFolder folder;
+  for (const DType dtype : {DType::kInt8, DType::kInt4}) {
+    ConvertOptions options = to(dtype);
+    options.overwrite = true;
+    options.num_threads = 1;
+    convert(golden_dir("v2-tiny"), folder / "one", options);
+    options.num_threads = 3;
+    convert(golden_dir("v2-tiny"), folder / "three", options);
+    EXPECT_EQ(read_file(folder / "one" / "model.safetensors"),
+              read_file(folder / "three" / "model.safetensors"));
+  }
+}
+
+// A model whose widths are no multiple of 128 (96, 10944, 1408), with values that know their place.
+TEST(Convert, OddWidthsArePaddedRowByRow) {
+  TemporaryFolder folder;
+  ModelConfig config = load_config(golden_dir("v2-tiny"));
+  config.width = 96;
+  config.dense_dim = 10944;
+  config.moe.expert_dim = 1408;
+  config.moe.num_experts = 4;
+  config.moe.num_groups = config.moe.num_groups_kept = 1;
+  config.moe.choice = Choice::kGreedy;
+  config.moe.top_k = 2;
+  config.num_layers = config.moe.first_layer + 1;
+  config.vocab_size = 64;
+  config.bos_id = -1;
+  config.eos_ids = {};
+  config.stored_dtype = DType::kF32;
+  fs::create_directory(folder / "in");
+  write_file(folder / "in" / "config.json", config_json(config));
+  std::vector<TensorHead> heads;
+  for (const HfTensor& t : hf_tensors(config)) heads.push_back({t.hf_name, ElementType::kF32, t.shape});
+  write_checkpoint(folder / "in", heads, 1 << 30, [](const TensorHead& head, SafetensorsWriter& writer) {
+    std::vector<float> x(static_cast<size_t>(head.num_bytes() / 4));
+    for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(static_cast<int>(i * 37 % 253) - 126);
+    writer.write(x.data(), x.size() * sizeof(float));
+  });
+  const Checkpoint source = open_checkpoint(folder / "in");
+  for (const auto& [dtype, step] :
+       std::vector<std::pair<DType, double>>{{DType::kInt8, 0.004}, {DType::kInt4, 0.12}}) {
+    ConvertOptions options = to(dtype);
+    options.overwrite = true;
+    convert(folder / "in", folder / "out", options);
+    EXPECT_LE(worst_relative(source, open_checkpoint(folder / "out"), config), step);
+    const CheckpointReport report = inspect(folder / "out");
+    EXPECT_TRUE(report.problems.empty()) << report.problems.front();
+    EXPECT_EQ(report.num_parameters, inspect(folder / "in").num_parameters);
+  }
+}
+
+TEST(Convert, AKilledConversionIsClearedAwayByTheNextOne) {
+  TemporaryFolder folder;
+  const fs::path stale = folder / ".out.partial-1", other = folder / ".other.partial-1";
+  for (const fs::path& path : {stale, other}) {
+    fs::create_directory(path);
+    write_file(path / "model.safetensors", "half");
+  }
+  convert(golden_dir("v2-tiny"), folder / "out", to(DType::kInt8));
+  EXPECT_FALSE(fs::exists(stale));
+  EXPECT_TRUE(fs::exists(other));  // of another destination
 }
 
 TEST(Convert, Fp8ToFp8IsBitIdentical) {
@@ -224,6 +319,7 @@ TEST(Convert, ABadSourceLeavesNothing) {
   std::memcpy(&weights[at + 8], &nan, 4);
   write_file(in / "model.safetensors", weights);
   refuse("experts.2.up_proj.weight has the value nan, which FP8 blocks cannot hold", DType::kF8E4M3);
+  refuse("experts.2.up_proj.weight has the value nan, which integer codes cannot hold", DType::kInt4);
   write_file(in / "model.safetensors", std::string_view(weights).substr(0, weights.size() - 1));
   refuse("but the file at byte", DType::kBF16);
 }

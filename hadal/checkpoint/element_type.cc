@@ -61,6 +61,9 @@ ElementType element_type(DType dtype) {
       return ElementType::kBF16;
     case DType::kF8E4M3:
       return ElementType::kF8E4M3;
+    case DType::kInt8:
+    case DType::kInt4:
+      return ElementType::kU8;
   }
   return ElementType::kF32;
 }

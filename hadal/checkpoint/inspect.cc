@@ -4,6 +4,7 @@
 #include "hadal/base/json.h"
 #include "hadal/base/text.h"
 #include "hadal/checkpoint.h"
+#include "hadal/checkpoint/group_codes.h"
 #include "hadal/checkpoint/index.h"
 #include "hadal/checkpoint/names.h"
 #include "hadal/checkpoint/safetensors.h"
@@ -24,10 +25,10 @@ int64_t values_of(const std::vector<int64_t>& shape) {
 }
 
 void add_tensor(CheckpointReport& report, const StoredTensor& tensor, const std::string& type, int64_t bytes,
-                const std::string& file) {
-  report.tensors.push_back({tensor.name, type, tensor.shape, bytes, file});
-  CheckpointReport::Total& total = report.by_type[type];
-  const int64_t values = values_of(tensor.shape);
+                const std::string& file, const std::string& format = "") {
+  report.tensors.push_back({tensor.name, type, format, tensor.shape, bytes, file});
+  CheckpointReport::Total& total = report.by_type[format.empty() ? type : format];
+  const int64_t values = values_of(tensor.shape) * (format == "INT4" ? 2 : 1);
   ++total.tensors;
   total.values += values;
   total.bytes += bytes;
@@ -35,11 +36,29 @@ void add_tensor(CheckpointReport& report, const StoredTensor& tensor, const std:
   if (!is_scale_name(tensor.name) && !is_rotary_table(tensor.name)) report.num_parameters += values;
 }
 
+// "INT8", "INT4", or "" of a tensor that is not in groups.
+std::string group_format_name(const Checkpoint& checkpoint, const StoredTensor& tensor) {
+  const auto format = weight_format(checkpoint, tensor);
+  return format == WeightFormat::kInt8 ? "INT8" : format == WeightFormat::kInt4 ? "INT4" : "";
+}
+
+// Values that fill the rows of INT8 and INT4 matrices up to whole groups.
+int64_t padding_values(const ModelConfig& config, const Checkpoint& checkpoint) {
+  int64_t values = 0;
+  for (const HfTensor& tensor : hf_tensors(config)) {
+    const auto stored = find_weight(checkpoint, tensor);
+    if (!stored || tensor.shape.size() != 2 || group_format_name(checkpoint, *stored).empty()) continue;
+    values += tensor.shape[0] * (padded_columns(tensor.shape[1]) - tensor.shape[1]);
+  }
+  return values;
+}
+
 void compare_with_config(CheckpointReport& report, const Checkpoint& checkpoint,
                          const fs::path& config_path) {
   try {
     ModelConfig config = load_config(config_path);
     if (stored_mtp_depth(checkpoint, config.num_layers) == 0) config.mtp_depth = 0;
+    report.num_parameters -= padding_values(config, checkpoint);
     for (const Difference& difference : compare(config, checkpoint))
       report.problems.push_back(
           cat("[checkpoint.inspect] ", config_path.string(), ": ", difference.text, "."));
@@ -55,7 +74,7 @@ CheckpointReport inspect_sound(const Checkpoint& checkpoint) {
   report.tensors.reserve(checkpoint.tensors().size());
   for (const StoredTensor* tensor : checkpoint.tensors())
     add_tensor(report, *tensor, name(tensor->type), static_cast<int64_t>(tensor->bytes.size()),
-               report.files[tensor->shard]);
+               report.files[tensor->shard], group_format_name(checkpoint, *tensor));
   report.metadata = checkpoint.metadata();
   return report;
 }
@@ -125,8 +144,9 @@ CheckpointReport inspect(const fs::path& path) {
 std::string report_text(const CheckpointReport& report) {
   std::ostringstream out;
   for (const auto& tensor : report.tensors) {
-    out << tensor.name << "  " << tensor.type << " " << shape_text(tensor.shape) << "  "
-        << with_commas(tensor.bytes) << " bytes";
+    out << tensor.name << "  " << tensor.type << " " << shape_text(tensor.shape)
+        << (tensor.format.empty() ? "" : " ") << tensor.format << "  " << with_commas(tensor.bytes)
+        << " bytes";
     if (report.files.size() > 1) out << "  " << tensor.file;
     out << "\n";
   }
@@ -152,9 +172,11 @@ std::string report_text(const CheckpointReport& report) {
 
 std::string report_json(const CheckpointReport& report) {
   Json tensors = Json::array(), types = Json::object();
-  for (const auto& t : report.tensors)
+  for (const auto& t : report.tensors) {
     tensors.push_back(
         {{"name", t.name}, {"dtype", t.type}, {"shape", t.shape}, {"bytes", t.bytes}, {"file", t.file}});
+    if (!t.format.empty()) tensors.back()["format"] = t.format;
+  }
   for (const auto& [type, total] : report.by_type)
     types[type] = {{"tensors", total.tensors}, {"values", total.values}, {"bytes", total.bytes}};
   const Json root = {{"path", report.path},

@@ -38,6 +38,64 @@ TEST(Inspect, BlockScalesAreNoParameters) {
   EXPECT_GT(report.by_type.at("F8_E4M3").tensors, 50);
 }
 
+TEST(Inspect, GroupScalesAndPaddingAreNoParameters) {
+  const int64_t values = inspect(golden_dir("v3-tiny")).num_parameters;
+  for (const auto& [dtype, format] : {std::pair{DType::kInt8, "INT8"}, std::pair{DType::kInt4, "INT4"}}) {
+    TemporaryFolder folder;
+    ConvertOptions options;
+    options.dtype = dtype;
+    convert(golden_dir("v3-tiny"), folder / "out", options);
+    const CheckpointReport report = inspect(folder / "out");
+    EXPECT_TRUE(report.problems.empty()) << report.problems.front();
+    EXPECT_EQ(report.num_parameters, values) << format;
+    EXPECT_GT(report.by_type.at(format).tensors, 50);
+    EXPECT_NE(report_text(report).find(std::string("] ") + format + "  "), std::string::npos);
+    EXPECT_NE(report_json(report).find(std::string("\"format\":\"") + format), std::string::npos);
+  }
+}
+
+TEST(Inspect, GroupFormatsThatContradictTheConfigAreNamed) {
+  TemporaryFolder folder;
+  ConvertOptions options;
+  options.dtype = DType::kInt4;
+  convert(golden_dir("v3-tiny"), folder / "out", options);
+  const auto path = folder / "out" / "config.json";
+  const Json sound = parse_json(read_file(path), "x");
+  Json json = sound;
+  json["quantization_config"]["int8_matrices"] = Json::array({"kv_b_proj", "kv_a_proj_with_mqa"});
+  write_file(path, dump_json(json));
+  std::vector<std::string> problems = inspect(folder / "out").problems;
+  ASSERT_EQ(problems.size(), 1u);
+  EXPECT_NE(problems[0].find("quantization_config says INT4: need U8 ["), std::string::npos) << problems[0];
+  json = sound;
+  json.erase("quantization_config");
+  write_file(path, dump_json(json));
+  problems = inspect(folder / "out").problems;
+  EXPECT_GT(problems.size(), 50u);
+  write_file(path, dump_json(sound));
+  // A file whose scales went missing, and one whose scales have another shape.
+  const Checkpoint out = open_checkpoint(folder / "out");
+  for (const bool missing : {true, false}) {
+    TemporaryFolder broken;
+    write_file(broken / "config.json", dump_json(sound));
+    std::vector<TensorHead> heads;
+    for (const StoredTensor* t : out.tensors())
+      if (t->name != "lm_head.weight_scale") heads.push_back({t->name, t->type, t->shape});
+    if (!missing) heads.push_back({"lm_head.weight_scale", ElementType::kBF16, {3, 5}});
+    write_checkpoint(broken.path(), heads, 1 << 30, [&](const TensorHead& head, SafetensorsWriter& writer) {
+      const std::vector<std::byte> zeros(static_cast<size_t>(head.num_bytes()));
+      writer.write(zeros.data(), zeros.size());
+    });
+    problems = inspect(broken.path()).problems;
+    ASSERT_EQ(problems.size(), 1u);
+    EXPECT_NE(problems[0].find(
+                  missing ? "lm_head.weight_scale is missing: U8 weights need their group scales"
+                          : "lm_head.weight_scale is BF16 [3, 5], quantization_config says INT8: need "),
+              std::string::npos)
+        << problems[0];
+  }
+}
+
 TEST(Inspect, ATruncatedFileIsStillListedWithTheByteWhereItEnds) {
   TemporaryFolder folder;
   const std::string weights = read_file(golden_dir("v3-tiny") / "model.safetensors");

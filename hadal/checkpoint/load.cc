@@ -49,10 +49,11 @@ ModelWeights load_weights(const ModelConfig& config, const Checkpoint& checkpoin
                                                  part.hf_name, " is missing. Is config.json of this model?"));
     const Tensor whole = tensors[part.spec];
     const Tensor slot = part.expert < 0 ? whole : whole.select(0, part.expert);
+    const int64_t columns = part.shape.back();
     if (slot.scalar_type() == at::kFloat) {
-      read_f32(checkpoint, *stored, static_cast<float*>(slot.data_ptr()));
+      read_f32(checkpoint, *stored, static_cast<float*>(slot.data_ptr()), 0, -1, columns);
     } else {
-      read_bf16(checkpoint, *stored, static_cast<uint16_t*>(slot.data_ptr()));
+      read_bf16(checkpoint, *stored, static_cast<uint16_t*>(slot.data_ptr()), columns);
     }
   }
   return weights;
@@ -62,8 +63,8 @@ Transformer load_model(const std::filesystem::path& folder, std::optional<DType>
   const Checkpoint checkpoint = open_checkpoint(folder);
   const ModelConfig config = check_against(load_config(folder), checkpoint);
   if (!dtype)
-    dtype = config.stored_dtype == DType::kBF16 || config.stored_dtype == DType::kF8E4M3 ? DType::kBF16
-                                                                                         : DType::kF32;
+    dtype =
+        config.stored_dtype == DType::kF32 || config.stored_dtype == DType::kF16 ? DType::kF32 : DType::kBF16;
   return {config, load_weights(config, checkpoint, *dtype)};
 }
 

@@ -8,12 +8,13 @@
 
 namespace hadal {
 
-// The weights of `config` from a checked checkpoint, in fp32 or bf16; block FP8 is dequantised. The balance
-// bias is fp32 always. Throws invalid_config if the checkpoint does not fit, unsupported for another dtype.
+// The weights of `config` from a checked checkpoint, in fp32 or bf16; quantised ones are dequantised. The
+// balance bias is fp32 always. Throws invalid_config if the checkpoint does not fit, unsupported for another
+// dtype.
 ModelWeights load_weights(const ModelConfig& config, const Checkpoint& checkpoint, DType dtype);
 
 // Reads FOLDER/config.json and the weights beside it. MTP modules the file does not hold are left out.
-// dtype absent: as stored, with FP8 and F16 computed in bf16 and fp32.
+// dtype absent: as stored, with FP8, INT8 and INT4 computed in bf16, F16 in fp32.
 Transformer load_model(const std::filesystem::path& folder, std::optional<DType> dtype = std::nullopt);
 
 // Writes config.json and safetensors under the published names, in fp32 or bf16 (as the tensors are). Files

@@ -9,6 +9,7 @@
 #include "hadal/base/check.h"
 #include "hadal/base/text.h"
 #include "hadal/checkpoint/fp8.h"
+#include "hadal/checkpoint/group_codes.h"
 #include "hadal/checkpoint/numbers.h"
 #include "hadal/error.h"
 
@@ -56,7 +57,8 @@ constexpr std::array kLayerNames = {
 // An MTP layer also stores the shared weights again.
 constexpr NameRow kMtpEmbeddingCopy{"embedding", "embed_tokens.weight"};
 constexpr NameRow kMtpHeadCopy{"head", "shared_head.head.weight"};
-constexpr std::string_view kScaleSuffix = "_scale_inv";  // X.weight -> X.weight_scale_inv
+constexpr std::string_view kScaleSuffix = "_scale_inv";   // X.weight -> X.weight_scale_inv
+constexpr std::string_view kGroupScaleSuffix = "_scale";  // X.weight -> X.weight_scale
 constexpr std::string_view kLayerPrefix = "model.layers.";
 
 template <class Table>
@@ -152,8 +154,12 @@ std::string scale_name(const std::string& weight) {
   return weight + std::string(kScaleSuffix);
 }
 
+std::string group_scale_name(const std::string& weight) {
+  return weight + std::string(kGroupScaleSuffix);
+}
+
 bool is_scale_name(std::string_view name) {
-  return ends_with(name, kScaleSuffix);
+  return ends_with(name, kScaleSuffix) || ends_with(name, ".weight_scale");
 }
 
 bool is_rotary_table(std::string_view name) {
@@ -205,10 +211,104 @@ std::optional<StoredTensor> find_weight(const Checkpoint& checkpoint, const HfTe
 }
 
 const StoredTensor* find_scale(const Checkpoint& checkpoint, const StoredTensor& weight) {
+  if (weight.type == ElementType::kU8) return checkpoint.find(group_scale_name(weight.name));
   return weight.type == ElementType::kF8E4M3 ? checkpoint.find(scale_name(weight.name)) : nullptr;
 }
 
+std::optional<WeightFormat> weight_format(const Checkpoint& checkpoint, const StoredTensor& weight) {
+  if (weight.type == ElementType::kF32) return WeightFormat::kF32;
+  if (weight.type == ElementType::kBF16) return WeightFormat::kBF16;
+  const StoredTensor* scale = find_scale(checkpoint, weight);
+  if (!scale) return std::nullopt;
+  if (weight.type == ElementType::kF8E4M3) return WeightFormat::kFp8;
+  if (scale->type != ElementType::kBF16 || weight.shape.size() != 2 || scale->shape.size() != 2 ||
+      scale->shape[0] != weight.shape[0])
+    return std::nullopt;
+  for (const WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4})
+    if (scale->shape[1] > 0 && weight.shape[1] % row_bytes(format, 1) == 0 &&
+        scale->shape[1] == row_groups(format, 1) * (weight.shape[1] / row_bytes(format, 1)))
+      return format;
+  return std::nullopt;
+}
+
+std::optional<WeightFormat> group_format(const ModelConfig& config, const HfTensor& tensor) {
+  const bool int8 = config.stored_dtype == DType::kInt8, int4 = config.stored_dtype == DType::kInt4;
+  if ((!int8 && !int4) || (tensor.role != WeightRole::kMatrix && tensor.role != WeightRole::kHead))
+    return std::nullopt;
+  const std::string_view module(tensor.hf_name.data(), tensor.hf_name.rfind('.'));  // without ".weight"
+  const bool listed =
+      std::any_of(config.int8_matrices.begin(), config.int8_matrices.end(),
+                  [&](const std::string& name) { return module == name || ends_with(module, "." + name); });
+  return int8 || listed ? WeightFormat::kInt8 : WeightFormat::kInt4;
+}
+
+std::vector<std::string> default_int8_matrices() {
+  return {"lm_head", "shared_head.head", "kv_a_proj_with_mqa", "kv_b_proj"};
+}
+
+namespace {
+
+std::string group_scale_problem(const Checkpoint& checkpoint, const StoredTensor& weight) {
+  const StoredTensor* scale = find_scale(checkpoint, weight);
+  if (!scale) return cat(group_scale_name(weight.name), " is missing: U8 weights need their group scales");
+  if (weight_format(checkpoint, weight)) return "";
+  return cat(scale->name, " is ", name(scale->type), " ", shape_text(scale->shape),
+             ", need BF16 with a row for each of ", shape_text(weight.shape),
+             " and a column for 128 bytes (INT8) or 32 bytes (INT4) of it");
+}
+
+// Does this U8 weight have the shape and the scales that its format asks for? "" if so.
+std::string group_problem(const Checkpoint& checkpoint, const HfTensor& tensor, const StoredTensor& stored,
+                          WeightFormat format) {
+  const int64_t N = tensor.shape[0], K = tensor.shape[1];
+  const std::string says =
+      cat(", quantization_config says ", format == WeightFormat::kInt8 ? "INT8" : "INT4");
+  const std::vector<int64_t> need{N, row_bytes(format, K)}, need_scale{N, row_groups(format, K)};
+  if (stored.type != ElementType::kU8 || stored.shape != need)
+    return cat(stored.name, " is ", name(stored.type), " ", shape_text(stored.shape), says, ": need U8 ",
+               shape_text(need), " for ", shape_text(tensor.shape));
+  const StoredTensor* scale = find_scale(checkpoint, stored);
+  if (scale && (scale->type != ElementType::kBF16 || scale->shape != need_scale))
+    return cat(scale->name, " is ", name(scale->type), " ", shape_text(scale->shape), says, ": need BF16 ",
+               shape_text(need_scale), " for ", shape_text(tensor.shape));
+  return group_scale_problem(checkpoint, stored);
+}
+
+// "X.weight" of "X.weight_scale_inv" and "X.weight_scale"; "" of another name.
+std::string scaled_weight(const std::string& name) {
+  for (const std::string_view suffix : {kScaleSuffix, kGroupScaleSuffix})
+    if (is_scale_name(name) && ends_with(name, suffix)) return name.substr(0, name.size() - suffix.size());
+  return "";
+}
+
+// Values of a row: `columns` of an INT8 or INT4 weight, or with the padding if that is not known.
+int64_t stored_columns(const Checkpoint& checkpoint, const StoredTensor& weight, int64_t columns) {
+  const int64_t stored =
+      weight.num_values() / std::max<int64_t>(1, weight.shape.empty() ? 1 : weight.shape[0]);
+  if (weight.type != ElementType::kU8) return stored;
+  if (columns >= 0) return columns;
+  return weight_format(checkpoint, weight) == WeightFormat::kInt4 ? 2 * stored : stored;
+}
+
+void read_groups(WeightFormat format, const StoredTensor& weight, const StoredTensor& scale,
+                 int64_t first_row, int64_t rows, int64_t columns, float* out) {
+  const int64_t stored = weight.shape[1] * (format == WeightFormat::kInt4 ? 2 : 1);
+  const int64_t K = columns < 0 ? stored : columns;
+  HADAL_CHECK(padded_columns(K) == stored)
+      << weight.name << " " << shape_text(weight.shape) << " for K " << K;
+  const int64_t groups = scale.shape[1];
+  std::vector<uint16_t> scales(static_cast<size_t>(rows * groups));  // a copy: the map may be misaligned
+  if (!scales.empty())
+    std::memcpy(scales.data(), scale.bytes.data() + 2 * first_row * groups, scales.size() * sizeof(uint16_t));
+  dequantise_groups(format,
+                    reinterpret_cast<const uint8_t*>(weight.bytes.data()) + first_row * weight.shape[1],
+                    scales.data(), rows, K, out);
+}
+
+}  // namespace
+
 std::string scale_problem(const Checkpoint& checkpoint, const StoredTensor& weight) {
+  if (weight.type == ElementType::kU8) return group_scale_problem(checkpoint, weight);
   if (weight.type != ElementType::kF8E4M3) return "";
   const StoredTensor* scale = find_scale(checkpoint, weight);
   if (!scale) return cat(scale_name(weight.name), " is missing: F8_E4M3 weights need their block scales");
@@ -224,35 +324,39 @@ std::string scale_problem(const Checkpoint& checkpoint, const StoredTensor& weig
 }
 
 void read_f32(const Checkpoint& checkpoint, const StoredTensor& weight, float* out, int64_t first_row,
-              int64_t rows) {
+              int64_t rows, int64_t columns) {
   const int64_t all_rows = weight.shape.empty() ? 1 : weight.shape[0];
   if (rows < 0) rows = all_rows - first_row;
   HADAL_CHECK(first_row >= 0 && first_row + rows <= all_rows)
       << weight.name << " rows " << first_row << "+" << rows;
   const int64_t cols = all_rows ? weight.num_values() / all_rows : 0;
   const std::byte* from = weight.bytes.data() + first_row * cols * size_bytes(weight.type);
-  if (weight.type != ElementType::kF8E4M3) return to_f32(weight.type, from, out, rows * cols);
+  const bool groups = weight.type == ElementType::kU8;
+  if (weight.type != ElementType::kF8E4M3 && !groups) return to_f32(weight.type, from, out, rows * cols);
   if (const std::string bad = scale_problem(checkpoint, weight); !bad.empty())
     throw Error(ErrorCode::kCorrupt, cat("[checkpoint.read] ", checkpoint.path().string(), ": ", bad,
                                          ". Use the checkpoint as it was published."));
   const StoredTensor& scale = *find_scale(checkpoint, weight);
+  if (groups)
+    return read_groups(*weight_format(checkpoint, weight), weight, scale, first_row, rows, columns, out);
   std::vector<float> scales(static_cast<size_t>(scale.num_values()));
   to_f32(scale.type, scale.bytes.data(), scales.data(), scale.num_values());
   dequantise_blocks(reinterpret_cast<const uint8_t*>(from), scales.data(), rows, cols, out, first_row);
 }
 
-void read_bf16(const Checkpoint& checkpoint, const StoredTensor& weight, uint16_t* out) {
+void read_bf16(const Checkpoint& checkpoint, const StoredTensor& weight, uint16_t* out, int64_t columns) {
   if (weight.type == ElementType::kBF16) {
     if (!weight.bytes.empty()) std::memcpy(out, weight.bytes.data(), weight.bytes.size());
     return;
   }
   const int64_t rows = weight.shape.empty() ? 1 : weight.shape[0];
   if (rows == 0 || weight.bytes.empty()) return;
-  const int64_t cols = weight.num_values() / rows, step = std::max<int64_t>(1, (int64_t{1} << 16) / cols);
+  const int64_t cols = stored_columns(checkpoint, weight, columns);
+  const int64_t step = std::max<int64_t>(1, (int64_t{1} << 16) / cols);
   std::vector<float> stripe(static_cast<size_t>(std::min(step, rows) * cols));
   for (int64_t r = 0; r < rows; r += step) {
     const int64_t n = std::min(step, rows - r);
-    read_f32(checkpoint, weight, stripe.data(), r, n);
+    read_f32(checkpoint, weight, stripe.data(), r, n, columns);
     from_f32(ElementType::kBF16, stripe.data(), reinterpret_cast<std::byte*>(out + r * cols), n * cols);
   }
 }
@@ -280,7 +384,10 @@ std::vector<Difference> compare(const ModelConfig& config, const Checkpoint& che
             shape_text(tensor.shape));
       continue;
     }
-    if (stored->shape != tensor.shape) {
+    if (const auto groups = group_format(config, tensor)) {
+      if (const std::string bad = group_problem(checkpoint, tensor, *stored, *groups); !bad.empty())
+        add(Difference::Kind::kScale, bad);
+    } else if (stored->shape != tensor.shape) {
       add(Difference::Kind::kShape, stored->name, " is ", shape_text(stored->shape), ", config says ",
           shape_text(tensor.shape));
     } else if (!is_floating(stored->type)) {
@@ -295,8 +402,7 @@ std::vector<Difference> compare(const ModelConfig& config, const Checkpoint& che
   for (const StoredTensor* stored : checkpoint.tensors()) {
     const int64_t layer = layer_of(stored->name);
     const bool spare_mtp = layer >= first_extra && layer < end_extra;
-    const bool scale = is_scale_name(stored->name) &&
-                       known.count(stored->name.substr(0, stored->name.size() - kScaleSuffix.size())) > 0;
+    const bool scale = known.count(scaled_weight(stored->name)) > 0;
     const bool tied = config.tied_head && stored->name == lookup(kTopNames, "head");
     if (!known.count(stored->name) && !spare_mtp && !scale && !tied && !is_rotary_table(stored->name))
       add(Difference::Kind::kUnexpected, stored->name, " ", shape_text(stored->shape),

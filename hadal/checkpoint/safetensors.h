@@ -61,8 +61,9 @@ struct TensorHead {
 };
 
 // Streams one file: heads first, then exactly their bytes in the order of heads(). The data section starts at
-// a multiple of 8 and larger elements come first, so every tensor is aligned. Without finish() nothing
-// appears.
+// a multiple of 64 and tensors of a multiple of 64 bytes come first, in the order given; then the others,
+// larger elements first. So every tensor is aligned to its elements and all but odd ones to a cache line.
+// Without finish() nothing appears.
 class SafetensorsWriter {
  public:
   SafetensorsWriter(const std::filesystem::path& path, std::vector<TensorHead> heads,

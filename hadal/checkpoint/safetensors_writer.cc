@@ -11,6 +11,8 @@
 namespace hadal {
 namespace {
 
+constexpr int64_t kAlignment = 64;  // of the data section
+
 std::string shard_name(size_t index, size_t count) {
   if (count == 1) return "model.safetensors";
   const auto five = [](size_t n) {
@@ -30,8 +32,11 @@ std::vector<TensorHead> checked(std::vector<TensorHead> heads) {
     HADAL_CHECK(std::all_of(head.shape.begin(), head.shape.end(), [](int64_t n) { return n >= 0; }))
         << head.name;
   }
+  const auto rank = [](const TensorHead& head) {  // smaller comes first
+    return head.num_bytes() % kAlignment == 0 ? -kAlignment : -size_bytes(head.type);
+  };
   std::stable_sort(heads.begin(), heads.end(),
-                   [](const auto& a, const auto& b) { return size_bytes(a.type) > size_bytes(b.type); });
+                   [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
   return heads;
 }
 
@@ -51,7 +56,8 @@ SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, std::vec
         Json{{"dtype", name(head.type)}, {"shape", head.shape}, {"data_offsets", {begin, missing_}}});
   }
   std::string text = dump_json(header);
-  text.append((8 - text.size() % 8) % 8, ' ');
+  const size_t past = (8 + text.size()) % kAlignment;
+  text.append(past ? kAlignment - past : 0, ' ');
   if (text.size() > kMaxHeaderBytes)
     throw Error(ErrorCode::kInvalidArgument,
                 cat("[checkpoint.write] ", path.string(), ": the header would take ", text.size(),

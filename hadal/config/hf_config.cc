@@ -1,5 +1,6 @@
 #include "hadal/config/hf_config.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -35,6 +36,14 @@ constexpr std::array kChoices = {
     Word<Choice>{"gready", Choice::kGreedy}};  // sic: default of the published V2 code
 constexpr std::array kDTypes = {Word<DType>{"bfloat16", DType::kBF16}, Word<DType>{"float32", DType::kF32},
                                 Word<DType>{"float16", DType::kF16}};
+
+struct GroupMethod {
+  const char* name;  // quant_method
+  DType dtype;
+  int64_t size;  // group_size
+};
+constexpr std::array kGroupMethods = {GroupMethod{"hadal-int8", DType::kInt8, 128},
+                                      GroupMethod{"hadal-int4", DType::kInt4, 64}};
 
 template <class Words, class Value>
 const char* word(const Words& words, Value value) {
@@ -286,8 +295,18 @@ class Reader {
       if (!got && !required) return;
       if (!got || *got != value)
         fail(ErrorCode::kUnsupported, where, ".", key, " is ", got ? brief(*got) : "missing",
-             ", hadal supports ", dump_json(value), ". Use the published FP8 checkpoint or one in bfloat16.");
+             ", hadal supports ", dump_json(value), known_methods(key),
+             ". Use the published FP8 checkpoint or one in bfloat16.");
     };
+    const Json* method = get(*quantization, "quant_method");
+    c.int8_matrices.clear();
+    for (const GroupMethod& group : kGroupMethods)
+      if (method && *method == group.name) {
+        only("group_size", group.size, true);
+        c.stored_dtype = group.dtype;
+        if (group.dtype == DType::kInt4) int8_matrices(c, *quantization);
+        return;
+      }
     only("quant_method", "fp8", true);
     only("fmt", "e4m3", false);
     only("weight_block_size", Json::array({128, 128}), true);
@@ -298,7 +317,23 @@ class Reader {
     c.stored_dtype = DType::kF8E4M3;
   }
 
+  void int8_matrices(ModelConfig& c, const Json& quantization) const {
+    const Json* names = get(quantization, "int8_matrices");
+    if (!names) return;
+    const bool strings = names->is_array() && std::all_of(names->begin(), names->end(), [](const Json& name) {
+                           return name.is_string() && !name.get_ref<const std::string&>().empty();
+                         });
+    if (!strings) wrong("quantization_config.int8_matrices", *names, "a list of matrix names");
+    c.int8_matrices = names->get<std::vector<std::string>>();
+  }
+
  private:
+  static std::string known_methods(std::string_view key) {
+    std::string text;
+    if (key == "quant_method")
+      for (const GroupMethod& group : kGroupMethods) text += cat(", \"", group.name, "\"");
+    return text;
+  }
   static std::string brief(const Json& value) {
     const std::string text = dump_json(value);
     return text.size() <= 100 ? text : text.substr(0, 97) + "...";
@@ -324,15 +359,24 @@ class Reader {
   const std::string& source_;
 };
 
-Json fp8_quantization(bool power_of_two_scales) {
+// quantization_config; null for plain numbers.
+Json quantization(const ModelConfig& c) {
+  for (const GroupMethod& group : kGroupMethods) {
+    if (group.dtype != c.stored_dtype) continue;
+    Json out = {{"quant_method", group.name}, {"group_size", group.size}};
+    if (group.dtype == DType::kInt4) out["int8_matrices"] = c.int8_matrices;
+    return out;
+  }
+  if (c.stored_dtype != DType::kF8E4M3) return nullptr;
   Json out = {{"activation_scheme", "dynamic"}, {"fmt", "e4m3"}, {"quant_method", "fp8"}};
-  if (power_of_two_scales) out["scale_fmt"] = "ue8m0";
+  if (c.fp8_power_of_two_scales) out["scale_fmt"] = "ue8m0";
   out["weight_block_size"] = {128, 128};
   return out;
 }
 
-const char* torch_dtype(DType dtype) {
-  return hadal::word(kDTypes, dtype == DType::kF8E4M3 ? DType::kBF16 : dtype);
+// Of what is not quantised, and of computing.
+const char* torch_dtype(const ModelConfig& c) {
+  return hadal::word(kDTypes, quantization(c).is_null() ? c.stored_dtype : DType::kBF16);
 }
 
 // Writes the published dialect.
@@ -383,9 +427,8 @@ class Writer {
                                                   : Json(c.eos_ids);
   }
   void storage(const ModelConfig& c) {
-    out["torch_dtype"] = torch_dtype(c.stored_dtype);
-    if (c.stored_dtype == DType::kF8E4M3)
-      out["quantization_config"] = fp8_quantization(c.fp8_power_of_two_scales);
+    out["torch_dtype"] = torch_dtype(c);
+    if (Json quantized = quantization(c); !quantized.is_null()) out["quantization_config"] = quantized;
   }
 };
 
@@ -417,12 +460,12 @@ std::string config_json(const ModelConfig& config) {
   return dump_json(writer.out, 2) + "\n";
 }
 
-Json with_stored_dtype(Json root, DType dtype, bool power_of_two_scales) {
+Json with_storage(Json root, const ModelConfig& stored) {
   const bool old_key = root.contains("torch_dtype"), new_key = root.contains("dtype");
-  if (old_key || !new_key) root["torch_dtype"] = torch_dtype(dtype);
-  if (new_key) root["dtype"] = torch_dtype(dtype);
+  if (old_key || !new_key) root["torch_dtype"] = torch_dtype(stored);
+  if (new_key) root["dtype"] = torch_dtype(stored);
   root.erase("quantization_config");
-  if (dtype == DType::kF8E4M3) root["quantization_config"] = fp8_quantization(power_of_two_scales);
+  if (Json quantized = quantization(stored); !quantized.is_null()) root["quantization_config"] = quantized;
   return root;
 }
 

@@ -183,15 +183,49 @@ TEST(Config, SpellingsOfTheWildAreAccepted) {
 TEST(Config, StoredDtypeEditKeepsEveryOtherField) {
   Json json = parse_json(read_file(golden_dir("v3-fp8") / "config.json"), "x");
   json["from_the_future"] = {{"a", 1}};
-  const Json edited = with_stored_dtype(json, DType::kF32, false);
+  ModelConfig storage;
+  storage.stored_dtype = DType::kF32;
+  const Json edited = with_storage(json, storage);
   EXPECT_FALSE(edited.contains("quantization_config"));
   EXPECT_EQ(edited["torch_dtype"], "float32");
   EXPECT_EQ(edited["from_the_future"]["a"], 1);
   EXPECT_EQ(edited.size(), json.size() - 1);
-  EXPECT_EQ(parse_config(with_stored_dtype(edited, DType::kF8E4M3, false), "x"), parse_config(json, "x"));
+  storage.stored_dtype = DType::kF8E4M3;
+  EXPECT_EQ(parse_config(with_storage(edited, storage), "x"), parse_config(json, "x"));
   const Json hf5 = parse_json(read_file(golden_dir("v3-bf16") / "config.json"), "x");
-  EXPECT_EQ(with_stored_dtype(hf5, DType::kF16, false)["dtype"], "float16");
-  EXPECT_FALSE(with_stored_dtype(hf5, DType::kF16, false).contains("torch_dtype"));
+  storage.stored_dtype = DType::kF16;
+  EXPECT_EQ(with_storage(hf5, storage)["dtype"], "float16");
+  EXPECT_FALSE(with_storage(hf5, storage).contains("torch_dtype"));
+}
+
+TEST(Config, GroupFormatsAreDeclaredWithTheMatricesThatStayInt8) {
+  ModelConfig config = parse_config(v3_json(), "x");
+  config.stored_dtype = DType::kInt8;
+  Json json = parse_json(config_json(config), "x");
+  EXPECT_EQ(json["quantization_config"], Json({{"quant_method", "hadal-int8"}, {"group_size", 128}}));
+  EXPECT_EQ(json["torch_dtype"], "bfloat16");
+  EXPECT_EQ(parse_config(json, "x"), config);
+  config.stored_dtype = DType::kInt4;
+  config.int8_matrices = {"lm_head", "kv_b_proj"};
+  json = parse_json(config_json(config), "x");
+  EXPECT_EQ(parse_config(json, "x"), config);
+  EXPECT_EQ(with_storage(v3_json(), config)["quantization_config"], json["quantization_config"]);
+  const auto problem = [&](const char* key, const Json& value) {
+    Json changed = json;
+    changed["quantization_config"][key] = value;
+    try {
+      parse_config(changed, "x");
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+    return std::string("no error");
+  };
+  EXPECT_NE(problem("group_size", 32).find("quantization_config.group_size is 32, hadal supports 64"),
+            std::string::npos);
+  EXPECT_NE(problem("int8_matrices", {1}).find("int8_matrices is [1], need a list of matrix names"),
+            std::string::npos);
+  EXPECT_NE(problem("quant_method", "gptq").find("is \"gptq\", hadal supports \"fp8\", \"hadal-int8\""),
+            std::string::npos);
 }
 
 struct BadField {

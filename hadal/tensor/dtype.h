@@ -16,6 +16,9 @@ inline c10::ScalarType scalar_type(DType dtype) {
       return c10::ScalarType::BFloat16;
     case DType::kF8E4M3:
       return c10::ScalarType::Float8_e4m3fn;
+    case DType::kInt8:
+    case DType::kInt4:
+      return c10::ScalarType::Byte;  // codes
   }
   return c10::ScalarType::Undefined;
 }
