@@ -36,7 +36,7 @@ AnswerState::AnswerState(Request request, const std::optional<Tokenizer>& tokeni
   usage.prompt_tokens = static_cast<int64_t>(request_.prompt.size());
 }
 
-void AnswerState::push(NewToken token, int64_t context_left) {
+void AnswerState::push(NewToken token, int64_t context) {
   const bool is_end = std::find(eos_ids_.begin(), eos_ids_.end(), token.id) != eos_ids_.end();
   if (is_end && !request_.ignore_end) {
     finished_ = FinishReason::kEndToken;
@@ -50,7 +50,7 @@ void AnswerState::push(NewToken token, int64_t context_left) {
     finished_ = FinishReason::kStopString;
   else if (static_cast<int64_t>(generated_.size()) >= request_.max_tokens)
     finished_ = FinishReason::kMaxTokens;
-  else if (context_left <= 0)
+  else if (usage.prompt_tokens + usage.generated_tokens >= context)
     finished_ = FinishReason::kContextFull;
 }
 

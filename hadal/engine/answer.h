@@ -19,8 +19,9 @@ class AnswerState {
   const Request& request() const { return request_; }
   const std::vector<int32_t>& generated() const { return generated_; }
 
-  // Takes the next token. Nothing may follow once finished() is set.
-  void push(NewToken token, int64_t context_left);
+  // Takes the next token. Nothing may follow once finished() is set. context: tokens of prompt and answer at
+  // most.
+  void push(NewToken token, int64_t context);
   void cancel() { finished_ = FinishReason::kCancelled; }
   const std::optional<FinishReason>& finished() const { return finished_; }
 
