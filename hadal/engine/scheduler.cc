@@ -201,7 +201,6 @@ void Scheduler::secure_rows() {
 
 void Scheduler::preempt(Sequence& s) {
   table_.close(s.id);
-  s.drafts.clear();
   s.running = false;
   ++s.usage.preemptions;
   ++counts_.preemptions;

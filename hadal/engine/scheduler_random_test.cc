@@ -28,11 +28,13 @@ std::vector<Load> loads() {
   optimistic.admission = Admission::kOptimistic;
   SchedulerLimits ahead = optimistic;
   ahead.draft_lookahead_tokens = 2;
+  SchedulerLimits worst_ahead = worst;
+  worst_ahead.draft_lookahead_tokens = 2;
   SchedulerLimits narrow = worst;
   narrow.max_batch_tokens = 8;
   return {
       {"worst_case", {.num_pages = 40, .page_tokens = 4}, worst, 0},
-      {"worst_case_drafts", {.num_pages = 40, .page_tokens = 4}, worst, 3},
+      {"worst_case_drafts_lookahead", {.num_pages = 27, .page_tokens = 4}, worst_ahead, 3},
       {"optimistic", {.num_pages = 24, .page_tokens = 4}, optimistic, 0},
       {"optimistic_drafts_lookahead", {.num_pages = 24, .page_tokens = 4}, ahead, 3},
       {"colliding_hashes", {.num_pages = 24, .page_tokens = 4, .hash_mask = 1}, optimistic, 1},

@@ -111,6 +111,22 @@ TEST(Scheduler, EqualPromptsAreComputedOnce) {
   for (SequenceId id = 1; id < 8; ++id) EXPECT_EQ(engine.answers[id].generated, engine.answers[0].generated);
 }
 
+TEST(Scheduler, WaitsForACommonPrefixOnlyUntilItIsThere) {
+  for (const bool reuse : {true, false}) {
+    ToyEngine engine({.num_pages = 64, .page_tokens = 4, .reuse_prefixes = reuse},
+                     {.max_batch_tokens = 64, .max_sequences = 16, .chunk_tokens = 8});
+    std::vector<int32_t> other = prompt_of(8);
+    for (const int32_t t : {1, 2, 3}) other.push_back(t);
+    engine.submit({.id = 1, .prompt = prompt_of(40), .max_tokens = 2});
+    engine.submit({.id = 2, .prompt = other, .max_tokens = 2});
+    engine.step();
+    EXPECT_EQ(ids(engine.last), reuse ? (Ids{1}) : (Ids{1, 2}));
+    engine.step();
+    EXPECT_EQ(ids(engine.last), (Ids{1, 2}));
+    EXPECT_EQ(engine.scheduler.usage(2).reused_tokens, reuse ? 8 : 0);
+  }
+}
+
 TEST(Scheduler, RefusesWhatNeverFitsWithTheNumbers) {
   ToyEngine engine({.num_pages = 4, .page_tokens = 64}, {.max_context_tokens = 2000});
   const auto submit = [&](int64_t prompt, int64_t max_tokens) {
@@ -215,6 +231,19 @@ TEST(Scheduler, PreemptionTakesTheLastComerAndChangesNoToken) {
   EXPECT_EQ(engine.table.num_used(), 0);
 }
 
+TEST(Scheduler, OptimisticStartsLeaveAPageForEachRunningSequence) {
+  for (const int64_t num_pages : {6, 7}) {
+    ToyEngine engine({.num_pages = num_pages, .page_tokens = 4},
+                     {.max_batch_tokens = 32, .max_sequences = 4, .admission = Admission::kOptimistic});
+    engine.submit({.id = 1, .prompt = prompt_of(3), .max_tokens = 15});
+    engine.submit({.id = 2, .prompt = prompt_of(3, 200), .max_tokens = 15});
+    engine.step();
+    engine.submit({.id = 3, .prompt = prompt_of(10, 300), .max_tokens = 2});  // 3 pages, and 2 for 1 and 2
+    engine.step();
+    EXPECT_EQ(ids(engine.last), num_pages == 7 ? (Ids{1, 2, 3}) : (Ids{1, 2}));
+  }
+}
+
 TEST(Scheduler, DraftsShortenAnswersInStepsAndLeavePromptsHalf) {
   ToyEngine engine({.num_pages = 64, .page_tokens = 4}, {.max_batch_tokens = 12, .max_sequences = 3});
   engine.num_drafts = 7;
@@ -244,6 +273,7 @@ TEST(Scheduler, AFailedStepIsRunAgain) {
     engine.fail_step = i % 2 == 0;
     if (i == 4) engine.cancel_in_step = 2;
     engine.step();
+    EXPECT_EQ(engine.answers[2].ends.empty(), i < 4) << "a failed step still ends what was cancelled";
   }
   EXPECT_EQ(engine.answers[1].generated, engine.alone(engine.answers[1], 6));
   EXPECT_EQ(engine.answers[2].ends, (std::vector{EndReason::kCancelled}));

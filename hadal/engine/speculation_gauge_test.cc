@@ -60,6 +60,14 @@ TEST(SpeculationGauge, SwitchesBackWhenItPaysAgainAndOffWhenItDoesNot) {
   EXPECT_FALSE(machine.gauge.speculate(1));
 }
 
+TEST(SpeculationGauge, SeesAnotherTextWithinAFewProbes) {
+  Machine machine;
+  machine.run(300, 8, 0.1, 1.5);  // much was seen of the old text
+  machine.run(20'000, 1, 0.1, 1.5);
+  machine.run(4 * 1024, 1, 0.95, 1.4);
+  EXPECT_TRUE(machine.gauge.speculate(1));
+}
+
 TEST(SpeculationGauge, NoiseAroundTheBreakEvenSwitchesSeldom) {
   Machine machine;
   machine.run(50'000, 1, 0.5, 1.5, 0.05);
