@@ -100,6 +100,18 @@ struct ConvertOptions {
 void convert(const std::filesystem::path& source, const std::filesystem::path& destination,
              const ConvertOptions& options);
 
+// GGUF, architecture "deepseek2", which llama.cpp runs. write_gguf: the model folder `source` to one file,
+// with its tokenizer; MTP modules are left out (a note on stderr). kQ8_0: norms, router and balance bias stay
+// F32. The file appears whole or not at all.
+enum class GgufDType { kF32, kBF16, kQ8_0 };
+void write_gguf(const std::filesystem::path& source, const std::filesystem::path& destination,
+                GgufDType dtype, bool overwrite = false);
+// The other way: a file of F32, F16, BF16 and Q8_0 tensors to a model folder with config.json and
+// tokenizer.json, in options.dtype kF32, kF16 or kBF16. Throws corrupt ("[gguf.read] FILE: byte N: ..."),
+// unsupported, and as convert().
+void read_gguf(const std::filesystem::path& source, const std::filesystem::path& destination,
+               const ConvertOptions& options);
+
 // What is in a checkpoint, and what is wrong with it.
 struct CheckpointReport {
   struct Tensor {

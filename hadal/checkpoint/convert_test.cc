@@ -14,6 +14,7 @@
 #include "hadal/base/text.h"
 #include "hadal/checkpoint/names.h"
 #include "hadal/checkpoint/numbers.h"
+#include "hadal/checkpoint/partial_folder.h"
 #include "hadal/checkpoint/safetensors.h"
 #include "hadal/config/hf_config.h"
 #include "hadal/error.h"

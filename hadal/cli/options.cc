@@ -142,11 +142,12 @@ void add_inspect(CLI::App& app, InspectOptions& o) {
 }
 
 void add_convert(CLI::App& app, ConvertCommandOptions& o) {
-  file_flag(app, "SOURCE", o.source, "model folder", "DIR")->required();
-  file_flag(app, "DESTINATION", o.destination, "folder to write", "DIR")->required();
+  file_flag(app, "SOURCE", o.source, "model folder, or a .gguf file")->required();
+  file_flag(app, "DESTINATION", o.destination, "folder to write, or a .gguf file")->required();
   choice_flag(app, "--dtype", o.dtype,
-              "of the matrices; fp8: official 128x128 blocks; int8, int4: hadal's groups of 128 and 64",
-              {"f32", "f16", "bf16", "fp8", "int8", "int4"});
+              "of the matrices; fp8: official 128x128 blocks; int8, int4: hadal's groups of 128 and 64; "
+              "q8_0: .gguf only",
+              {"f32", "f16", "bf16", "fp8", "int8", "int4", "q8_0"});
   app.add_flag("--power-of-two-scales", o.convert.power_of_two_scales, "fp8 only: scales as in V3.1 (ue8m0)");
   count_flag(app, "--max-shard-bytes", o.convert.max_shard_bytes, "start a new file beyond this");
   app.add_flag("--overwrite", o.convert.overwrite, "replace an existing destination");
