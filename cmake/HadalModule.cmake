@@ -107,11 +107,13 @@ function(hadal_module name)
   endif()
 endfunction()
 
-# hadal_kernel(<module> <source> <isa>... [OPTIONS option...]): the source compiled once per instruction set into namespace
-# hadal::kernels::<isa> (it sees HADAL_ISA) and added to the module's library.
+# hadal_kernel(<module> <source> <isa>... [OPTIONS option...]): the source compiled once per instruction set
+# into namespace hadal::kernels::<isa> (it sees HADAL_ISA) and added to the module's library.
 set(HADAL_ISA_FLAGS_scalar "")
 set(HADAL_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c)
 set(HADAL_ISA_FLAGS_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512)
+set(HADAL_ISA_FLAGS_avx512vnni ${HADAL_ISA_FLAGS_avx512} -mavx512vnni)
+set(HADAL_ISA_FLAGS_avx512bf16 ${HADAL_ISA_FLAGS_avx512vnni} -mavx512bf16)
 function(hadal_kernel module source)
   cmake_parse_arguments(K "" "" "OPTIONS" ${ARGN})
   foreach(isa ${K_UNPARSED_ARGUMENTS})

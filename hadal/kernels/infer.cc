@@ -1,24 +1,37 @@
 #include "hadal/kernels/infer.h"
 
-#include <cstdlib>
-#include <string>
 #include <vector>
 
-#include "hadal/base/text.h"
-#include "hadal/error.h"
+#include "hadal/kernels/isa.h"
 
 namespace hadal {
 namespace kernels {
 namespace scalar {
 extern const InferKernels kInfer;
 }
+#ifdef __x86_64__
+namespace avx2 {
+extern const InferKernels kInfer;
+}
+namespace avx512 {
+extern const InferKernels kInfer;
+}
+namespace avx512vnni {
+extern const InferKernels kInfer;
+}
+#endif
 }  // namespace kernels
 
 namespace {
 
 std::vector<const InferKernels*> runnable() {
   std::vector<const InferKernels*> tables;
-  tables.push_back(&kernels::scalar::kInfer);
+  for (const InferKernels* table : {
+#ifdef __x86_64__
+           &kernels::avx512vnni::kInfer, &kernels::avx512::kInfer,
+#endif
+           &kernels::scalar::kInfer})
+    if (isa_runs(table->isa)) tables.push_back(table);
   return tables;
 }
 
@@ -28,17 +41,10 @@ const std::vector<const InferKernels*>& tables() {
 }
 
 const InferKernels* choose() {
-  const char* wanted = std::getenv("HADAL_ISA");
-  if (!wanted || !*wanted) return tables().front();
-  std::vector<std::string> names;
-  for (const InferKernels* table : tables()) {
-    names.push_back(table->isa);
-    if (names.back() == wanted) return table;
-  }
-  std::string known;
-  for (const std::string& name : names) known += (known.empty() ? "" : ", ") + name;
-  throw Error(ErrorCode::kUnsupported, cat("[kernels.choose] HADAL_ISA is \"", wanted,
-                                           "\", this machine runs ", known, ". Choose one of them."));
+  const int rank = chosen_isa_rank();
+  for (const InferKernels* table : tables())
+    if (isa_rank(table->isa) >= rank) return table;
+  return &kernels::scalar::kInfer;
 }
 
 }  // namespace

@@ -1,11 +1,8 @@
 #include "hadal/kernels/train.h"
 
-#include <cstdlib>
-#include <string>
 #include <vector>
 
-#include "hadal/base/text.h"
-#include "hadal/error.h"
+#include "hadal/kernels/isa.h"
 
 namespace hadal {
 namespace kernels {
@@ -26,15 +23,12 @@ namespace {
 
 std::vector<const TrainKernels*> runnable() {
   std::vector<const TrainKernels*> tables;
+  for (const TrainKernels* table : {
 #ifdef __x86_64__
-  __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-    tables.push_back(&kernels::avx512::kTrain);
-  if (avx2) tables.push_back(&kernels::avx2::kTrain);
+           &kernels::avx512::kTrain, &kernels::avx2::kTrain,
 #endif
-  tables.push_back(&kernels::scalar::kTrain);
+           &kernels::scalar::kTrain})
+    if (isa_runs(table->isa)) tables.push_back(table);
   return tables;
 }
 
@@ -44,17 +38,10 @@ const std::vector<const TrainKernels*>& tables() {
 }
 
 const TrainKernels* choose() {
-  const char* wanted = std::getenv("HADAL_ISA");
-  if (!wanted || !*wanted) return tables().front();
-  std::vector<std::string> names;
-  for (const TrainKernels* table : tables()) {
-    names.push_back(table->isa);
-    if (names.back() == wanted) return table;
-  }
-  std::string known;
-  for (const std::string& name : names) known += (known.empty() ? "" : ", ") + name;
-  throw Error(ErrorCode::kUnsupported, cat("[kernels.choose] HADAL_ISA is \"", wanted,
-                                           "\", this machine runs ", known, ". Choose one of them."));
+  const int rank = chosen_isa_rank();
+  for (const TrainKernels* table : tables())
+    if (isa_rank(table->isa) >= rank) return table;
+  return &kernels::scalar::kTrain;
 }
 
 }  // namespace
