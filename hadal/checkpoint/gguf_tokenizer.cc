@@ -103,6 +103,8 @@ Tokens read_tokens(const Json& root, const fs::path& path, int64_t vocab_size) {
 }
 
 const char* pre_tokenizer_name(const Json& root, const fs::path& path) {
+  // Without merges every byte is a token, however text is split.
+  if (root.contains("model") && root["model"].value("merges", Json::array()).empty()) return "deepseek-v3";
   for (const PreTokenizerRow& row : pre_tokenizers())
     if (root.contains("pre_tokenizer") && splits_alike(root["pre_tokenizer"], pre_tokenizer_json(row)))
       return row.name;
