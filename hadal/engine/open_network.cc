@@ -78,27 +78,22 @@ class Opener {
   WeightView matrix(const HfTensor& tensor) {
     const StoredTensor found = stored(tensor);
     WeightView view{WeightFormat::kF32, tensor.shape.at(0), tensor.shape.at(1), found.bytes.data()};
-    switch (found.type) {
-      case ElementType::kF32:
-        return view;
-      case ElementType::kBF16:
-        view.format = WeightFormat::kBF16;
-        return view;
-      case ElementType::kF8E4M3:
-        view.format = WeightFormat::kFp8;
-        view.scale = block_scales(found);
-        return view;
-      case ElementType::kF16: {
-        float* values = floats_.make(found.num_values());
-        to_f32(found.type, found.bytes.data(), values, found.num_values());
-        view.data = values;
-        return view;
-      }
-      default:
-        throw Error(ErrorCode::kUnsupported,
-                    cat("[engine.open] ", found.name, " is ", name(found.type),
-                        ", need F32, F16, BF16 or F8_E4M3. Convert the checkpoint with hadal convert."));
+    if (found.type == ElementType::kF16) {
+      float* values = floats_.make(found.num_values());
+      to_f32(found.type, found.bytes.data(), values, found.num_values());
+      view.data = values;
+      return view;
     }
+    const std::optional<WeightFormat> format = weight_format(checkpoint_, found);
+    if (!format)
+      throw Error(ErrorCode::kUnsupported,
+                  cat("[engine.open] ", found.name, " is ", name(found.type),
+                      ", need F32, F16, BF16, F8_E4M3, INT8 or INT4. Convert the checkpoint with hadal convert."));
+    view.format = *format;
+    if (view.format == WeightFormat::kFp8) view.scale = block_scales(found);
+    if (view.format == WeightFormat::kInt8 || view.format == WeightFormat::kInt4)
+      view.scale = find_scale(checkpoint_, found)->bytes.data();
+    return view;
   }
 
   void place(const HfTensor& tensor) {
