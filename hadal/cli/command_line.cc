@@ -92,7 +92,7 @@ void add_commands(Commands& all, const Handlers& handlers, char** argv) {
   help->column_width(34);
   app.formatter(help);
   app.set_help_flag("-h,--help", "print this and exit");
-  all.add(app, "run", "continue a text, or chat", add_run, or_elsewhere(handlers.run, handlers, "run", argv));
+  all.add<RunOptions>(app, "run", "continue a text, or chat", add_run, handlers.run ? handlers.run : run_run);
   all.add(app, "logits", "write a model's logits for given token ids", add_logits,
           or_elsewhere(handlers.logits, handlers, "logits", argv));
   all.add(app, "train", "train a model on a text", add_train,

@@ -11,7 +11,7 @@ namespace hadal {
 // returns the exit code and throws hadal::Error. One that is empty is passed to `elsewhere` (command name,
 // argv) if that is set, else answered with an error.
 struct Handlers {
-  std::function<int(const RunOptions&)> run;
+  std::function<int(const RunOptions&)> run;  // empty: run_run
   std::function<int(const LogitsOptions&)> logits;
   std::function<int(const TrainOptions&)> train;
   std::function<int(const EvalOptions&)> eval;
@@ -30,6 +30,7 @@ int exec_compute(const std::string& command, char** argv);
 // Where hadal-compute is: beside this program or in ../libexec/hadal; "" if in neither.
 std::string find_compute();
 
+int run_run(const RunOptions& options);
 int run_info(const InfoOptions& options);
 int run_inspect(const InspectOptions& options);
 int run_convert(const ConvertCommandOptions& options);

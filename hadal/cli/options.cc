@@ -92,7 +92,10 @@ void add_run(CLI::App& app, RunOptions& o) {
   choice_flag(app, "--template", o.chat_template, "chat format instead of the tokenizer's own",
               ChatTemplate::names());
   app.add_option("--system", o.system, "system prompt of the chat")->type_name("TEXT");
-  dtype(app, o.dtype);
+  choice_flag(app, "--cache-dtype", o.cache_dtype, "of the latent cache; auto: bf16, or f32 for an F32 model",
+              {"auto", "f32", "bf16", "int8", "fp8"});
+  choice_flag(app, "--speculation", o.speculation, "draft with the MTP module; auto: while it pays",
+              {"auto", "on", "off"});
   threads(app, o.threads);
   json_flag(app, o.json);
 }

@@ -24,13 +24,14 @@ struct RunOptions {
   int64_t max_tokens = 256;           // new tokens at most
   SamplingParams sampling;            // checked; --greedy has set temperature 0
   bool greedy = false;
-  std::vector<std::string> stop;  // none empty
-  std::string dtype = "auto";     // of the weights in memory: auto (as stored, FP8 as bf16), f32, bf16
-  bool chat = false;              // the prompt is a user's turn; set by --template and --system too
-  std::string chat_template;      // --template; "": the tokenizer's own
-  std::string system;             // --system; "": none
-  int64_t threads = 0;            // 0: all cores
-  bool json = false;              // one JSON object instead of streamed text
+  std::vector<std::string> stop;     // none empty
+  std::string cache_dtype = "auto";  // of the latent cache: auto, f32, bf16, int8, fp8
+  std::string speculation = "auto";  // auto, on, off
+  bool chat = false;                 // the prompt is a user's turn; set by --template and --system too
+  std::string chat_template;         // --template; "": the tokenizer's own
+  std::string system;                // --system; "": none
+  int64_t threads = 0;               // 0: all cores
+  bool json = false;                 // one JSON object instead of streamed text
   bool has_prompt() const {
     return prompt || !prompt_file.empty() || !ids_file.empty();
   }  // no: chat at the terminal

@@ -100,6 +100,10 @@ void Engine::State::check_request(const Request& request) const {
   const int64_t W = model.vocab_size;
   if (request.prompt.empty())
     throw Error(ErrorCode::kInvalidArgument, "[engine.submit] the prompt is empty. Give at least one token.");
+  if (static_cast<int64_t>(request.prompt.size()) >= model.max_positions)
+    throw Error(ErrorCode::kInvalidArgument, cat("[engine.submit] the prompt has ", request.prompt.size(),
+                                                 " tokens, the model's context is ", model.max_positions,
+                                                 " for prompt and answer. Shorten the prompt."));
   if (request.max_tokens < 1)
     throw Error(ErrorCode::kInvalidArgument,
                 cat("[engine.submit] max_tokens is ", request.max_tokens, ", need at least 1."));

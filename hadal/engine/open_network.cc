@@ -86,9 +86,10 @@ class Opener {
     }
     const std::optional<WeightFormat> format = weight_format(checkpoint_, found);
     if (!format)
-      throw Error(ErrorCode::kUnsupported,
-                  cat("[engine.open] ", found.name, " is ", name(found.type),
-                      ", need F32, F16, BF16, F8_E4M3, INT8 or INT4. Convert the checkpoint with hadal convert."));
+      throw Error(
+          ErrorCode::kUnsupported,
+          cat("[engine.open] ", found.name, " is ", name(found.type),
+              ", need F32, F16, BF16, F8_E4M3, INT8 or INT4. Convert the checkpoint with hadal convert."));
     view.format = *format;
     if (view.format == WeightFormat::kFp8) view.scale = block_scales(found);
     if (view.format == WeightFormat::kInt8 || view.format == WeightFormat::kInt4)

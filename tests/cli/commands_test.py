@@ -66,7 +66,7 @@ class Commands(ProgramTest):
     def test_other_bad_usage_says_where_the_help_is(self):
         for arguments, part in (
             (["run"], "MODEL is required"),
-            (["run", "m", "--dtype", "f8"], 'got "f8", need auto, f32, bf16'),
+            (["run", "m", "--cache-dtype", "f8"], 'got "f8", need auto, f32, bf16, int8, fp8'),
             (["info", "a", "b"], 'unexpected argument "b"'),
             (["logits", "m", "--ids", "i", "--out", "o", "--decode", "x"], 'got "x"'),
         ):

@@ -52,7 +52,7 @@ class Completion(ProgramTest):
         self.assertEqual(self.offered("tok"), ["tokenizer"])
         self.assertEqual(self.offered("tokenizer", ""), ["encode", "decode", "info", "chat", "train"])
         self.assertEqual(self.offered("run", "--temp"), ["--temperature", "--template"])
-        self.assertEqual(self.offered("run", "model", "--dtype", ""), ["auto", "f32", "bf16"])
+        self.assertEqual(self.offered("run", "model", "--speculation", ""), ["auto", "on", "off"])
         self.assertEqual(self.offered("info", "--preset", "v2"), ["v2-lite", "v2"])
         self.assertEqual(self.offered("completion", "z"), ["zsh"])
         self.assertEqual(self.offered("tokenizer", "encode", "--pl"), ["--plain"])

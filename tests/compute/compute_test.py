@@ -124,14 +124,14 @@ class Run(WithModel):
         self.assertEqual(result["finish_reason"], "stop_string")
 
     def test_threads_and_dtype_are_taken(self):
-        result = hadal("run", self.model, "-p", "Mira", "--greedy", "--max-tokens", "3", "--threads", "1", "--dtype", "bf16")
+        result = hadal("run", self.model, "-p", "Mira", "--greedy", "--max-tokens", "3", "--threads", "1", "--cache-dtype", "bf16")
         self.assertEqual(result.code, 0, result.err)
 
     def test_bad_prompts_are_refused_in_one_line(self):
         long = os.path.join(self.folder, "long.txt")
         with open(long, "w") as file:
             file.write(WORDS * 300)
-        self.assert_fails(hadal("run", self.model, "--prompt-file", long), 1, "[engine.generate]", "the model's context is 1024")
+        self.assert_fails(hadal("run", self.model, "--prompt-file", long), 1, "[engine.submit]", "the model's context is 1024")
         self.assert_fails(hadal("run", self.model, "-p", b"a\xff"), 1, "UTF-8")
         ids = os.path.join(self.folder, "ids.txt")
         with open(ids, "w") as file:

@@ -4,7 +4,6 @@
 
 namespace hadal {
 
-int run_run(const RunOptions& options);
 int run_logits(const LogitsOptions& options);
 int run_train(const TrainOptions& options);
 int run_eval(const EvalOptions& options);

@@ -3,13 +3,14 @@
 
 #include "hadal/base/file.h"
 #include "hadal/base/text.h"
-#include "hadal/cli/compute/chat.h"
+#include "hadal/cli/chat.h"
 #include "hadal/cli/compute/compute.h"
 #include "hadal/cli/compute/model_source.h"
 #include "hadal/cli/compute/training.h"
 #include "hadal/cli/input.h"
 #include "hadal/cli/output.h"
 #include "hadal/data/story_text.h"
+#include "hadal/engine.h"
 #include "hadal/planner.h"
 
 namespace hadal {
@@ -72,14 +73,12 @@ int run_quickstart(const QuickstartOptions& o) {
   const std::string start = opening(text);
   std::fprintf(stderr, "3. it goes on from \"%s\", which it has not read:\n", start.c_str());
   const Tokenizer& tokenizer = trained.tokenizer.value();
-  use_threads_for(trained.model, o.threads);
-  Generator generator(trained.model, tokenizer);
+  Engine engine = Engine::open(out, {.threads = static_cast<int>(o.threads), .max_sequences = 1});
   for (const uint64_t seed : {1, 2, 3}) {
-    const GenerateRequest request{.prompt = tokenizer.encode_prompt(start),
-                                  .max_tokens = 80,
-                                  .sampling = {.temperature = 0.7, .seed = seed},
-                                  .stops = {"\n"}};
-    const GenerateResult said = generator.generate(request);
+    const Answer said = engine.generate({.prompt = tokenizer.encode_prompt(start),
+                                         .max_tokens = 80,
+                                         .sampling = {.temperature = 0.7, .seed = seed},
+                                         .stops = {"\n"}});
     print(start + said.text + "\n");
     flush_output();
     std::fputs(usage_line(said).c_str(), stderr);

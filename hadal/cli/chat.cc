@@ -1,4 +1,4 @@
-#include "hadal/cli/compute/chat.h"
+#include "hadal/cli/chat.h"
 
 #include <unistd.h>
 
@@ -6,9 +6,9 @@
 #include <iostream>
 
 #include "hadal/base/text.h"
-#include "hadal/cli/compute/model_source.h"
 #include "hadal/cli/flags.h"
 #include "hadal/cli/input.h"
+#include "hadal/cli/interrupt.h"
 #include "hadal/cli/output.h"
 #include "hadal/error.h"
 
@@ -25,13 +25,14 @@ constexpr const char* kHelp =
 
 class Chat {
  public:
-  Chat(const RunOptions& options, const Transformer& model, const Tokenizer& tokenizer)
-      : generator_(model, tokenizer),
-        tokenizer_(tokenizer),
+  Chat(const RunOptions& options, Engine& engine)
+      : engine_(engine),
+        tokenizer_(*engine.tokenizer()),
         stops_(options.stop),
         system_(options.system),
         sampling_(options.sampling),
         max_tokens_(options.max_tokens) {
+    const Tokenizer& tokenizer = tokenizer_;
     if (!options.chat_template.empty()) {
       format_ = ChatTemplate::named(options.chat_template);
     } else if (!tokenizer.chat_template().empty()) {
@@ -84,7 +85,7 @@ class Chat {
     if (!system_.empty()) messages.push_back({.role = "system", .content = system_});
     messages.insert(messages.end(), messages_.begin(), messages_.end());
     messages.push_back({.role = "user", .content = line});
-    const GenerateRequest request{
+    const Request request{
         .prompt = format_ ? format_->encode(tokenizer_, messages) : tokenizer_.encode_prompt(line),
         .max_tokens = max_tokens_,
         .sampling = sampling_,
@@ -94,7 +95,7 @@ class Chat {
       print(piece);
       flush_output();
     };
-    const GenerateResult result = generator_.generate(request, stream, &watch.flag());
+    const Answer result = engine_.generate(request, stream, &watch.flag());
     print("\n");
     flush_output();
     std::fputs(usage_line(result).c_str(), stderr);
@@ -102,7 +103,7 @@ class Chat {
     messages_.push_back({.role = "assistant", .content = result.text});
   }
 
-  Generator generator_;
+  Engine& engine_;
   Tokenizer tokenizer_;
   std::optional<ChatTemplate> format_;
   std::vector<std::string> stops_;
@@ -156,8 +157,8 @@ void set_by_name(const std::string& name, const std::string& value, SamplingPara
                   ". Known: ", join(known, ", "), "."));
 }
 
-int run_chat(const RunOptions& options, const Transformer& model, const Tokenizer& tokenizer) {
-  Chat chat(options, model, tokenizer);
+int run_chat(const RunOptions& options, Engine& engine) {
+  Chat chat(options, engine);
   const bool terminal = ::isatty(STDIN_FILENO);
   for (std::string line;;) {
     if (terminal) std::fputs("> ", stderr);
