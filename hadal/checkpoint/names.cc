@@ -242,6 +242,9 @@ std::optional<WeightFormat> group_format(const ModelConfig& config, const HfTens
   return int8 || listed ? WeightFormat::kInt8 : WeightFormat::kInt4;
 }
 
+// The heads, and what makes and reads the latent, which every later token sees: of a trained 3 M model's loss
+// increase in INT4, kv_a alone made three quarters. They are few. The down projections, the next (a fifth),
+// are a third of all weights and stay INT4; the rest was within noise.
 std::vector<std::string> default_int8_matrices() {
   return {"lm_head", "shared_head.head", "kv_a_proj_with_mqa", "kv_b_proj"};
 }
