@@ -28,7 +28,7 @@ std::vector<const InferKernels*> runnable() {
   std::vector<const InferKernels*> tables;
   for (const InferKernels* table : {
 #ifdef __x86_64__
-           &kernels::avx512vnni::kInfer, &kernels::avx512::kInfer,
+           &kernels::avx512vnni::kInfer, &kernels::avx512::kInfer, &kernels::avx2::kInfer,
 #endif
            &kernels::scalar::kInfer})
     if (isa_runs(table->isa)) tables.push_back(table);

@@ -182,6 +182,8 @@ void panel_codes(const char* panel, const float* scale, int64_t rows, int64_t pa
                  int64_t m0, int64_t m1, float* y, int64_t y_stride) {
   for (int64_t m = m0; m < m1; m += kCodeTileRows) {
     const int64_t tile = m1 - m < kCodeTileRows ? m1 - m : kCodeTileRows;
+    const int64_t next = m + kCodeTileRows;
+    fetch_outputs(y + next * y_stride, y_stride, m1 - next < kCodeTileRows ? m1 - next : kCodeTileRows, rows);
     with_count<kCodeTileRows>(tile, [&]<int MT>() {
       CodeRow x[MT];
       for (int i = 0; i < MT; ++i) x[i] = {in.row(m + i), padded};

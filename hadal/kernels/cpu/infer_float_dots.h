@@ -148,6 +148,12 @@ HADAL_INLINE void with_count(int64_t count, F&& f) {
   }
 }
 
+// Outputs of the tile after this one, for writing: with many outputs a row, their lines are far away.
+HADAL_INLINE void fetch_outputs(float* y, int64_t y_stride, int64_t rows, int64_t count) {
+  for (int64_t m = 0; m < rows; ++m)
+    for (int64_t n = 0; n < count; n += 16) __builtin_prefetch(y + m * y_stride + n, 1, 3);
+}
+
 struct Inputs {
   const char* prepared;
   const int32_t* row_index;
@@ -199,6 +205,8 @@ inline void panel_rows(const float* panel, int64_t panel_stride, int64_t rows, i
     const int64_t tile = m1 - m < kTileRows ? m1 - m : kTileRows;
     const float* x[kTileRows];
     for (int64_t i = 0; i < kTileRows; ++i) x[i] = (const float*)in.row(m + (i < tile ? i : 0));
+    const int64_t next = m + kTileRows;
+    fetch_outputs(y + next * y_stride, y_stride, m1 - next < kTileRows ? m1 - next : kTileRows, rows);
     with_count<kTileRows>(tile, [&]<int MT>() {
       for (int64_t n = 0; n < rows; n += kTileOutputs) {
         const int64_t count = rows - n < kTileOutputs ? rows - n : kTileOutputs;
