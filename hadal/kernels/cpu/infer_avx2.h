@@ -217,6 +217,10 @@ HADAL_INLINE Vec e4m3_over_256(__m128i codes) {
 HADAL_INLINE Vec e4m3_at(const void* at) {
   return e4m3_over_256(_mm_loadl_epi64((const __m128i*)at));
 }
+template <int v>
+HADAL_INLINE Vec e4m3_half(const char* at) {  // half v of 2 * kLanes
+  return e4m3_at(at + v * kLanes);
+}
 HADAL_INLINE Vec e4m3_first(const void* at, int64_t n) {
   return e4m3_over_256(_mm256_castsi256_si128(bytes_first(at, n > 8 ? 8 : n)));
 }

@@ -247,6 +247,12 @@ HADAL_INLINE Vec e4m3_over_256(__m128i codes) {
 HADAL_INLINE Vec e4m3_at(const void* at) {
   return e4m3_over_256(_mm_loadu_si128((const __m128i*)at));
 }
+template <int v>
+HADAL_INLINE Vec e4m3_half(const char* at) {  // half v of 2 * kLanes: both halves share the widening
+  const Ints codes = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)at));
+  const Ints wide = _mm512_and_si512(_mm512_slli_epi16(codes, 7), _mm512_set1_epi16((short)0xBFFF));
+  return _mm512_cvtph_ps(v == 0 ? _mm512_castsi512_si256(wide) : _mm512_extracti64x4_epi64(wide, 1));
+}
 HADAL_INLINE Vec e4m3_first(const void* at, int64_t n) {
   return e4m3_over_256(_mm_maskz_loadu_epi8(first_lanes(n), at));
 }

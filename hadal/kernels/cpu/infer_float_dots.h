@@ -7,6 +7,8 @@ namespace hadal::kernels::HADAL_ISA {
 namespace {
 
 constexpr int64_t kUnblocked = INT64_MAX / 2;
+constexpr int64_t kFewInputs = 48;  // for up to so many, the floats of a panel stay in the L1 cache
+constexpr int64_t kNearBytes = 24 << 10;
 constexpr int64_t kPanel = 24;           // weight rows widened at once: their floats stay in the L2 cache
 constexpr int64_t kPrepareUnit = 32;     // prepared floats are padded to it
 constexpr int64_t kRowsBytes = 1 << 20;  // of prepared rows that pass over a panel, to stay in the L2 cache
@@ -57,7 +59,7 @@ struct Fp8Row {
   HADAL_INLINE const char* address(int64_t k) const { return at + k; }
   template <int v>
   HADAL_INLINE Vec part(int64_t k) const {
-    return mul(e4m3_at(at + k + v * kLanes), scale);
+    return mul(e4m3_half<v>(at + k), scale);
   }
   template <int v>
   HADAL_INLINE Vec part_first(int64_t k, int64_t n) const {
@@ -231,9 +233,11 @@ void dot_floats(const WeightView& w, const Inputs& in, int64_t M, float* y, int6
   const int64_t padded = rounded_up(w.K, Row::kStep);
   int64_t block = kRowsBytes / in.bytes / kTileRows * kTileRows;
   block = block < 16 * kTileRows ? 16 * kTileRows : block;
+  int64_t panel = kNearBytes / (4 * padded) / kTileOutputs * kTileOutputs;
+  panel = M > kFewInputs || panel > kPanel ? kPanel : panel < kTileOutputs ? kTileOutputs : panel;
   for (int64_t m = 0; m < M; m += block)
-    for (int64_t n = first; n < last; n += kPanel) {
-      const int64_t rows = last - n < kPanel ? last - n : kPanel;
+    for (int64_t n = first; n < last; n += panel) {
+      const int64_t rows = last - n < panel ? last - n : panel;
       const int64_t end = M - m < block ? M : m + block;
       if (w.format == WeightFormat::kF32 && w.K % kLanes == 0) {
         panel_rows((const float*)row_at(w, n), w.K, rows, w.K, in, m, end, y + n, y_stride);
