@@ -163,22 +163,33 @@ struct Inputs {
   HADAL_INLINE const char* row(int64_t m) const { return prepared + (row_index ? row_index[m] : m) * bytes; }
 };
 
-// Few inputs: every weight is widened where it is used.
 template <class Row, int MT, int NT>
-void stream_rows(const WeightView& w, const Inputs& in, int64_t m0, float* y, int64_t y_stride, int64_t first,
-                 int64_t last) {
-  const float* x[MT];
-  for (int m = 0; m < MT; ++m) x[m] = (const float*)in.row(m0 + m);
+HADAL_INLINE void stream_tile(const WeightView& w, const float* const* x, int64_t n, int64_t count,
+                              int64_t ahead, float* y, int64_t y_stride) {
+  const auto at = [&](int i) { return Row(w, n + (i < count ? i : count - 1)); };
+  if constexpr (NT == 8) {
+    Row row[8] = {at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7)};
+    dot_tile<Row, MT, NT>(row, x, w.K, ahead, y + n, y_stride, count);
+  } else {
+    Row row[4] = {at(0), at(1), at(2), at(3)};
+    dot_tile<Row, MT, NT>(row, x, w.K, ahead, y + n, y_stride, count);
+  }
+}
+
+// Few inputs: every weight is widened where it is used. MT inputs, then `more`: MT or one less, if any.
+template <class Row, int MT, int NT>
+void stream_rows(const WeightView& w, const Inputs& in, int64_t more, float* y, int64_t y_stride,
+                 int64_t first, int64_t last) {
+  const float* x[2 * MT] = {};
+  for (int64_t m = 0; m < MT + more; ++m) x[m] = (const float*)in.row(m);
   const int64_t ahead = NT * row_bytes(w.format, w.K);
   for (int64_t n = first; n < last; n += NT) {
     const int64_t count = last - n < NT ? last - n : NT;
-    const auto at = [&](int i) { return Row(w, n + (i < count ? i : count - 1)); };
-    if constexpr (NT == 8) {
-      Row row[8] = {at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7)};
-      dot_tile<Row, MT, NT>(row, x, w.K, ahead, y + n, y_stride, count);
-    } else {
-      Row row[4] = {at(0), at(1), at(2), at(3)};
-      dot_tile<Row, MT, NT>(row, x, w.K, ahead, y + n, y_stride, count);
+    stream_tile<Row, MT, NT>(w, x, n, count, ahead, y, y_stride);
+    if constexpr (2 * MT > kTileRows && MT > 1) {
+      float* y_more = y + MT * y_stride;
+      if (more == MT) stream_tile<Row, MT, NT>(w, x + MT, n, count, 0, y_more, y_stride);
+      if (more == MT - 1) stream_tile<Row, MT - 1, NT>(w, x + MT, n, count, 0, y_more, y_stride);
     }
   }
 }
@@ -226,9 +237,13 @@ template <class Row>
 void dot_floats(const WeightView& w, const Inputs& in, int64_t M, float* y, int64_t y_stride, int64_t first,
                 int64_t last, float* scratch) {
   if (M == 1) return stream_rows<Row, 1, kStreams>(w, in, 0, y, y_stride, first, last);
-  if (M <= kTileRows)
-    return with_count<kTileRows>(
-        M, [&]<int MT>() { stream_rows<Row, MT, kTileOutputs>(w, in, 0, y, y_stride, first, last); });
+  constexpr bool kCheap = Row::kBlock == kUnblocked;  // to widen twice, rather than to store and load
+  if (M <= (kCheap ? 2 : 1) * kTileRows) {
+    const int64_t tile = M <= kTileRows ? M : (M + 1) / 2;
+    return with_count<kTileRows>(tile, [&]<int MT>() {
+      stream_rows<Row, MT, kTileOutputs>(w, in, M - tile, y, y_stride, first, last);
+    });
+  }
   // Steps of the rows' own kind, so that every lane gets the same terms.
   const int64_t padded = rounded_up(w.K, Row::kStep);
   int64_t block = kRowsBytes / in.bytes / kTileRows * kTileRows;
