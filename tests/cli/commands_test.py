@@ -66,7 +66,7 @@ class Commands(ProgramTest):
     def test_other_bad_usage_says_where_the_help_is(self):
         for arguments, part in (
             (["run"], "MODEL is required"),
-            (["run", "m", "--cache-dtype", "f8"], 'got "f8", need auto, f32, bf16, int8, fp8'),
+            (["run", "m", "--cache-dtype", "q9"], 'got "q9", need auto, f32, bf16, int8, fp8'),
             (["info", "a", "b"], 'unexpected argument "b"'),
             (["logits", "m", "--ids", "i", "--out", "o", "--decode", "x"], 'got "x"'),
         ):
@@ -120,7 +120,7 @@ class HandOver(ProgramTest):
         os.chmod(path, mode)
 
     def test_without_hadal_compute_the_error_names_it(self):
-        for arguments in (["run", "m", "-p", "x"], ["quickstart"]):
+        for arguments in (["logits", "m", "--ids", "x", "--out", "y"], ["quickstart"]):
             result = hadal(*arguments, program=self.program)
             self.assert_fails(result, 1, "[cli." + arguments[0] + "]", "needs hadal-compute", "./dev build")
 
@@ -128,8 +128,8 @@ class HandOver(ProgramTest):
         for where in (("bin", "hadal-compute"), ("libexec", "hadal", "hadal-compute")):
             with self.subTest(where=where):
                 self.install(*where)
-                result = hadal("run", "m", "-p", "a 'b'\n*", "--top-k=3", program=self.program)
-                self.assertEqual((result.code, result.out, result.err), (7, "<run><m><-p><a 'b'\n*><--top-k=3>", ""))
+                result = hadal("logits", "m", "--ids", "a 'b'\n*", "--out=x", "--decode=3", program=self.program)
+                self.assertEqual((result.code, result.out, result.err), (7, "<logits><m><--ids><a 'b'\n*><--out=x><--decode=3>", ""))
                 os.remove(os.path.join(self.folder, *where))
 
     def test_a_wrong_flag_is_refused_before_the_hand_over(self):
