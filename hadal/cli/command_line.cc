@@ -107,6 +107,12 @@ void add_commands(Commands& all, const Handlers& handlers, char** argv) {
                           run_inspect);
   all.add<ConvertCommandOptions>(app, "convert", "write a checkpoint in another dtype", add_convert,
                                  run_convert);
+  CLI::App& bench = *app.add_subcommand("bench", "speed of inference, as share of what the machine can do");
+  for (const auto& [work, help] : {std::pair{"prefill", "prompts, by tokens a second"},
+                                   {"decode", "one sequence, token by token"},
+                                   {"batch", "several sequences, token by token"},
+                                   {"spec", "with and without drafts of the MTP module"}})
+    all.add<BenchCommandOptions>(bench, work, help, add_bench, run_bench);
   all.add<PlotCommandOptions>(app, "plot", "curves of training runs as one HTML page", add_plot, run_plot);
 
   CLI::App& tokenizer = *app.add_subcommand("tokenizer", "encode, decode, train and look at tokenizers");

@@ -41,7 +41,8 @@ int info_machine(bool json) {
             one_line(machine.cpu), "\nisa            ", isa.empty() ? "none of those hadal looks for" : isa,
             "\ncores          ", machine.cores, "\nmemory         ", human_bytes(machine.memory_bytes), ", ",
             human_bytes(machine.available_bytes), " available\nhadal-compute  ",
-            compute.empty() ? "not found: train, eval, logits and quickstart need it" : compute, "\nLibTorch       ",
+            compute.empty() ? "not found: train, eval, logits and quickstart need it" : compute,
+            "\nLibTorch       ",
             torch_there     ? torch
             : torch.empty() ? "not in this build"
                             : "missing from " + torch,

@@ -222,4 +222,26 @@ void add_tokenizer_train(CLI::App& app, TokenizerTrainOptions& o) {
   json_flag(app, o.json);
 }
 
+void add_bench(CLI::App& app, BenchCommandOptions& o) {
+  o.bench.work = app.get_name();
+  model(app, o.model);
+  o.prompts = o.bench.work == "prefill" ? std::vector<int64_t>{512} : std::vector<int64_t>{128};
+  app.add_option("--prompt", o.prompts, "prefill: tokens of the prompt; else: tokens in the cache before")
+      ->type_name("N")
+      ->delimiter(',')
+      ->capture_default_str();
+  if (o.bench.work != "prefill")
+    count_flag(app, "--tokens", o.bench.new_tokens, "new tokens of each sequence");
+  if (o.bench.work == "batch")
+    app.add_option("--sequences", o.sequences, "at the same time")
+        ->type_name("N")
+        ->delimiter(',')
+        ->capture_default_str();
+  count_flag(app, "--repeats", o.bench.repeats, "measurements; the best and the median are shown");
+  choice_flag(app, "--cache-dtype", o.bench.cache_dtype, "of the latent cache",
+              {"auto", "f32", "bf16", "int8", "fp8"});
+  threads(app, o.threads);
+  json_flag(app, o.json);
+}
+
 }  // namespace hadal

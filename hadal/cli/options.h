@@ -8,6 +8,7 @@
 
 #include "hadal/checkpoint.h"
 #include "hadal/config/train_config.h"
+#include "hadal/engine/engine_bench.h"
 #include "hadal/engine/sampler.h"
 
 namespace CLI {
@@ -150,6 +151,15 @@ struct DataOptions {
   bool json = false;
 };
 
+struct BenchCommandOptions {
+  std::string model;
+  EngineBenchOptions bench;      // work: the command; prompt_tokens and sequences: one of the lists below
+  std::vector<int64_t> prompts;  // prefill: a row each; decode: tokens in the cache
+  std::vector<int64_t> sequences = {1, 8, 32};
+  int64_t threads = 0;
+  bool json = false;
+};
+
 struct CompletionOptions {
   std::string shell;
 };
@@ -167,6 +177,7 @@ void add_data_build(CLI::App& app, DataOptions& options);
 void add_data_convert(CLI::App& app, DataOptions& options);
 void add_data_info(CLI::App& app, DataOptions& options);
 void add_data_verify(CLI::App& app, DataOptions& options);
+void add_bench(CLI::App& app, BenchCommandOptions& options);
 void add_completion(CLI::App& app, CompletionOptions& options);
 void add_tokenizer_encode(CLI::App& app, TokenizerOptions& options);
 void add_tokenizer_decode(CLI::App& app, TokenizerOptions& options);
