@@ -8,7 +8,7 @@
 
 #include "hadal/checkpoint.h"
 #include "hadal/config/train_config.h"
-#include "hadal/engine/engine_bench.h"
+#include "hadal/engine/measure.h"
 #include "hadal/engine/sampler.h"
 
 namespace CLI {

@@ -1,4 +1,4 @@
-#include "hadal/engine/engine_bench.h"
+#include "hadal/engine/measure.h"
 
 #include <algorithm>
 #include <chrono>
