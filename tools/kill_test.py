@@ -26,7 +26,7 @@ def command(program, text, out, threads):
              "--threads", str(threads)]
     keys = ["optimizer.ema=0.9", "eval.every=6", "eval.windows=2", "eval.loads_every=4", "batch.micro=1"]
     for key in keys:
-        flags += ["--set", key]
+        flags += ["--" + key]
     return [program, "train", "--data", text, "--out", out, *flags]
 
 

@@ -114,9 +114,9 @@ TEST(CommandLine, TrainNeedsAnEnd) {
       2);
 }
 
-TEST(CommandLine, TrainFlagsAreKeysAndSetComesLast) {
+TEST(CommandLine, TrainFlagsAreKeysAndThoseOfWholeKeysComeLast) {
   const Given result = given({"train", "--data", "d", "--out", "o", "--steps", "3", "--lr", "0.5", "--batch",
-                              "2", "--set", "batch.sequences=4", "--mtp-weight", "0"});
+                              "2", "--batch.sequences", "4", "--mtp-weight", "0"});
   const TrainConfig config = train_config_of(result.train.value());
   EXPECT_EQ(config.data.text, "d");
   EXPECT_EQ(config.run.out, "o");
@@ -125,7 +125,7 @@ TEST(CommandLine, TrainFlagsAreKeysAndSetComesLast) {
   EXPECT_EQ(config.batch.sequences, 4);
   EXPECT_EQ(config.loss.mtp_weight, 0);
   EXPECT_EQ(config.loss.mtp_weight_late, 0);
-  EXPECT_EQ(given({"train", "--data", "d", "--out", "o", "--steps", "3", "--set", "lr"}).code, 2);
+  EXPECT_EQ(given({"train", "--data", "d", "--out", "o", "--steps", "3", "--optimizer.lrr", "1"}).code, 2);
 }
 
 TEST(CommandLine, ACommandThatTheProgramLacksFailsByName) {

@@ -55,10 +55,10 @@ struct TrainOptions {
   std::string data;                                        // text or tokens
   TrainConfig flags;                                       // defaults of the flags, for their help
   std::vector<std::pair<std::string, std::string>> given;  // key and value of each flag
-  std::vector<std::string> set;                            // "section.key=value"
-  bool print_config = false, force_config = false, restart = false;
+  bool print_config = false, print_reference = false, dry_run = false;
+  bool force_config = false, restart = false;
 };
-// The file, over it the flags, over them --set. Throws invalid_config.
+// The file, over it the flags, over them those of whole keys. Throws invalid_config.
 TrainConfig train_config_of(const TrainOptions& options);
 // Is --data token files or a folder of them (else: text)?
 bool is_token_data(const std::string& path);

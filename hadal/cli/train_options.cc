@@ -26,9 +26,8 @@ void add_train(CLI::App& app, TrainOptions& o) {
     return option->each([&o, key](const std::string& text) { o.given.emplace_back(key, text); });
   };
   auto& f = o.flags;
-  auto* preset =
-      sets(choice_flag(app, "--preset", f.model.preset, "built-in model; default tiny", preset_names()),
-           "model.preset");
+  sets(choice_flag(app, "--preset", f.model.preset, "built-in model; default tiny", preset_names()),
+       "model.preset");
   file_flag(app, "--config", o.config, "run.toml with any keys, or config.json of the model");
   file_flag(app, "--data", o.data, "UTF-8 text to learn from, or token shards");
   sets(file_flag(app, "--tokenizer", f.data.tokenizer,
@@ -64,29 +63,25 @@ void add_train(CLI::App& app, TrainOptions& o) {
            "an integer of at least 0"),
        "run.seed");
   sets(count_or_zero_flag(app, "--threads", f.run.threads, "0: all cores"), "run.threads");
-  app.add_option("--set", o.set,
-                 "any key of the configuration, as section.key=value; may be given several times")
-      ->type_name("KEY=VALUE")
-      ->allow_extra_args(false)
-      ->check(
-          [](const std::string& text) -> std::string {
-            return text.find('=') != std::string::npos && text.find('=') > 0
-                       ? ""
-                       : cat("got \"", text, "\", need section.key=value");
-          },
-          "");
+  app.add_flag("--dry-run", o.dry_run, "print the memory it will need, by part, and exit");
   app.add_flag("--print-config", o.print_config, "print the whole configuration as TOML and exit");
+  app.add_flag("--print-config-reference", o.print_reference, "print every key with its meaning and exit");
   app.add_flag("--force-config", o.force_config, "go on although the configuration has changed");
   app.add_flag("--restart", o.restart, "discard what an earlier run left in the folder");
-  (void)preset;
+  // Every key is a flag. Declared last, so over the short ones.
+  for (const TrainKey& key : train_keys())
+    app.add_option_function<std::string>(
+           "--" + key.name,
+           [&o, name = key.name](const std::string& text) { o.given.emplace_back(name, text); }, key.help)
+        ->type_name(key.need == "true or false" ? "true|false" : "VALUE")
+        ->default_str(key.value)
+        ->group("Every key of the configuration");
 }
 
 void finish_train(TrainOptions& o) {
   const auto has = [&](const std::string& key) {
     for (const auto& [each, text] : o.given)
       if (each == key) return true;
-    for (const std::string& text : o.set)
-      if (text.starts_with(key + "=")) return true;
     return false;
   };
   if (!o.config.empty() && !is_toml(o.config)) {
@@ -95,7 +90,7 @@ void finish_train(TrainOptions& o) {
     o.config.clear();
   }
   if (!o.data.empty()) o.given.emplace_back(is_token_data(o.data) ? "data.sources" : "data.text", o.data);
-  if (!o.config.empty() || o.print_config) return;  // the file may say it
+  if (!o.config.empty() || o.print_config || o.print_reference) return;  // the file may say it
   if (!has("data.text") && !has("data.sources")) throw CLI::RequiredError("--data");
   if (!has("run.out")) throw CLI::RequiredError("--out");
   if (o.flags.run.minutes == 0 && o.flags.run.steps == 0 && !has("run.steps") && !has("run.minutes"))
@@ -112,8 +107,6 @@ TrainConfig train_config_of(const TrainOptions& o) {
     if (key == "data.sources") config.data.text.clear();
     set_train_key(config, key, text, "the command line");
   }
-  for (const std::string& text : o.set)
-    set_train_key(config, text.substr(0, text.find('=')), text.substr(text.find('=') + 1), "--set");
   if (config.model.preset.empty() && config.model.config.empty()) config.model.preset = "tiny";
   return config;
 }

@@ -157,9 +157,8 @@ void for_each_key(TrainConfig& config, auto&& f) {
 }
 
 std::vector<std::string> all_keys() {
-  TrainConfig config;
   std::vector<std::string> keys;
-  for_each_key(config, [&](const std::string& key, auto&, const char*) { keys.push_back(key); });
+  for (const TrainKey& key : train_keys()) keys.push_back(key.name);
   return keys;
 }
 
@@ -241,6 +240,34 @@ void set_train_key(TrainConfig& config, const std::string& key, const std::strin
   });
   if (!known)
     fail(source, cat("there is no key ", key, key_hint(key), ". hadal train --print-config lists all."));
+}
+
+std::vector<TrainKey> train_keys() {
+  TrainConfig config;
+  std::vector<TrainKey> keys;
+  for_each_key(config, [&](const std::string& key, auto& field, const char* help) {
+    keys.push_back({key, toml_value(field), need_of(field), help});
+  });
+  return keys;
+}
+
+std::string train_config_reference() {
+  std::string out =
+      "# Configuration of a training run\n\n"
+      "Made by `hadal train --print-config-reference`. A run reads `--config RUN.toml`, over it the flags; "
+      "every "
+      "key is\na flag too: `--optimizer.lr 3e-4`. `hadal train --print-config` prints what a command line "
+      "comes to.\n";
+  std::string section;
+  for (const TrainKey& key : train_keys()) {
+    const size_t dot = key.name.find('.');
+    if (key.name.substr(0, dot) != section) {
+      section = key.name.substr(0, dot);
+      out += cat("\n## [", section, "]\n\n| key | default | meaning |\n|---|---|---|\n");
+    }
+    out += cat("| `", key.name.substr(dot + 1), "` | `", key.value, "` | ", key.help, " |\n");
+  }
+  return out;
 }
 
 std::string train_config_toml(const TrainConfig& config, bool with_help) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "hadal/base/file.h"
 #include "hadal/error.h"
 
 namespace hadal {
@@ -60,18 +61,25 @@ TEST(TrainConfig, AnIntegerIsANumber) {
 
 TEST(TrainConfig, OverridesTakeTextAsItIsAndRefuseTheRest) {
   TrainConfig config;
-  set_train_key(config, "optimizer.lr", "3e-4", "--set");
-  set_train_key(config, "data.text", "a b.txt", "--set");
-  set_train_key(config, "data.sources", "a,b", "--set");
+  set_train_key(config, "optimizer.lr", "3e-4", "the command line");
+  set_train_key(config, "data.text", "a b.txt", "the command line");
+  set_train_key(config, "data.sources", "a,b", "the command line");
   EXPECT_EQ(config.optimizer.lr, 3e-4);
   EXPECT_EQ(config.data.text, "a b.txt");
   EXPECT_EQ(config.data.sources, (std::vector<std::string>{"a", "b"}));
   EXPECT_NE(problem([&] {
-              set_train_key(config, "optimizer.lr", "fast", "--set");
-            }).find("--set: optimizer.lr is \"fast\", need a number"),
+              set_train_key(config, "optimizer.lr", "fast", "the command line");
+            }).find("the command line: optimizer.lr is \"fast\", need a number"),
             std::string::npos);
-  EXPECT_NE(problem([&] { set_train_key(config, "optimiser.lr", "1", "--set"); }).find("\"optimizer.lr\""),
+  EXPECT_NE(problem([&] {
+              set_train_key(config, "optimiser.lr", "1", "the command line");
+            }).find("\"optimizer.lr\""),
             std::string::npos);
+}
+
+TEST(TrainConfig, TheReferenceInDocsIsThatOfTheProgram) {
+  EXPECT_EQ(read_file("docs/config.md"), train_config_reference())
+      << "make it again: hadal train --print-config-reference > docs/config.md";
 }
 
 TEST(TrainConfig, RulesAcrossKeysAreChecked) {

@@ -12,9 +12,11 @@
 #include <torch/headeronly/version.h>
 
 #include <malloc.h>
+#include <unistd.h>
 
 #include <climits>
 #include <cstring>
+#include <fstream>
 
 namespace hadal {
 namespace {
@@ -86,6 +88,18 @@ int num_threads() {
 void keep_freed_memory() {
   ::mallopt(M_MMAP_THRESHOLD, 1 << 30);
   ::mallopt(M_TRIM_THRESHOLD, INT_MAX);
+}
+
+void return_freed_memory() {
+  ::mallopt(M_MMAP_THRESHOLD, 1 << 20);
+  ::mallopt(M_TRIM_THRESHOLD, 1 << 20);
+}
+
+int64_t resident_bytes() {
+  std::ifstream file("/proc/self/statm");
+  int64_t whole = 0, resident = 0;
+  file >> whole >> resident;
+  return resident * ::sysconf(_SC_PAGESIZE);
 }
 
 std::string torch_version() {

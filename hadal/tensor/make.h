@@ -36,6 +36,11 @@ int num_threads();
 // Freed memory stays with the process: a training step frees and asks for the same large blocks again, and
 // fetching them anew from the kernel costs a page fault every 4 KiB. Call once at start.
 void keep_freed_memory();
+// The opposite: blocks of a MiB and more go back to the kernel when they are freed. The process is then no
+// larger than what is in use, and slower by the page faults.
+void return_freed_memory();
+// Of the process, resident now.
+int64_t resident_bytes();
 
 // The installed LibTorch's version, "2.11.0".
 std::string torch_version();

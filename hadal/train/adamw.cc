@@ -30,6 +30,21 @@ double sum_squares(const Tensor& x) {
   return sum;
 }
 
+// update(m, v, first value, n) on fp32 copies of bf16 moments [begin, end), a few at a time: no whole copy of
+// a tensor ever exists. Rounded to nearest even.
+void update_wide(const Tensor& m, const Tensor& v, int64_t begin, int64_t end, auto&& update) {
+  constexpr int64_t kPiece = 1024;
+  float wide[2][kPiece];
+  at::BFloat16* const kept[2] = {static_cast<at::BFloat16*>(m.data_ptr()),
+                                 static_cast<at::BFloat16*>(v.data_ptr())};
+  for (int64_t at = begin; at < end; at += kPiece) {
+    const int64_t n = std::min(kPiece, end - at);
+    for (int k : {0, 1}) std::copy_n(kept[k] + at, n, wide[k]);
+    update(wide[0], wide[1], at, n);
+    for (int k : {0, 1}) std::copy_n(wide[k], n, kept[k] + at);
+  }
+}
+
 }  // namespace
 
 AdamW::AdamW(Transformer& model, const AdamWConfig& config) : config_(config) {
@@ -57,16 +72,20 @@ double AdamW::step(double learning_rate) {
     Tensor& grad = slot.weight.mutable_grad();
     if (std::isfinite(norm)) {
       const Tensor g = grad.defined() ? grad.contiguous() : zeros(slot.weight.sizes());
-      const Tensor m = slot.m.to(at::kFloat), v = slot.v.to(at::kFloat);  // themselves where fp32
+      const auto update = [&](float* m, float* v, int64_t b, int64_t n) {
+        train_kernels().adamw(floats(slot.weight, b), m, v, floats(g, b), static_cast<float>(scale),
+                              static_cast<float>(config_.beta1), static_cast<float>(config_.beta2),
+                              static_cast<float>(learning_rate), static_cast<float>(correct1),
+                              static_cast<float>(correct2), static_cast<float>(config_.eps),
+                              slot.decays ? static_cast<float>(config_.weight_decay) : 0.0f, n);
+      };
       parallel_for(slot.weight.numel(), 16384, [&](int64_t b, int64_t e) {
-        train_kernels().adamw(floats(slot.weight, b), floats(m, b), floats(v, b), floats(g, b),
-                              static_cast<float>(scale), static_cast<float>(config_.beta1),
-                              static_cast<float>(config_.beta2), static_cast<float>(learning_rate),
-                              static_cast<float>(correct1), static_cast<float>(correct2),
-                              static_cast<float>(config_.eps),
-                              slot.decays ? static_cast<float>(config_.weight_decay) : 0.0f, e - b);
+        if (config_.bf16_moments) {
+          update_wide(slot.m, slot.v, b, e, update);
+        } else {
+          update(floats(slot.m, b), floats(slot.v, b), b, e - b);
+        }
       });
-      if (config_.bf16_moments) slot.m.copy_(m), slot.v.copy_(v);
     }
     grad.reset();  // the next backward hands its own tensor over: nothing to zero, nothing to add
   }

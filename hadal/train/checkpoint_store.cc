@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -31,9 +32,18 @@ void sync_folder(const fs::path& folder) {
   ::close(fd);
 }
 
+// Piece by piece: a mapped file would count as memory of the process, a checkpoint as much as the training.
 std::string file_sha256(const fs::path& path) {
-  const MappedFile file(path);
-  return hex(sha256(file.text()));
+  std::ifstream file(path, std::ios::binary);
+  std::string piece(1 << 20, '\0');
+  Sha256 hash;
+  while (file) {
+    file.read(piece.data(), static_cast<std::streamsize>(piece.size()));
+    hash.update(std::string_view(piece.data(), static_cast<size_t>(file.gcount())));
+  }
+  if (!file.eof())
+    throw Error(ErrorCode::kUnavailable, cat("[train.checkpoint] ", path.string(), ": cannot be read."));
+  return hex(hash.finish());
 }
 
 // Relative paths of all files below a folder, sorted.

@@ -27,28 +27,35 @@ void Evaluation::add_loads(const Trace& trace) {
   }
 }
 
-void Evaluation::add(const Tensor& rows_BX) {
+void Evaluation::add(const TrainBatch& rows) {
   NoGrad no_grad;
+  const Tensor& rows_BX = rows.window_BX;
   const int64_t B = rows_BX.size(0), X = rows_BX.size(1), J = model_.config().mtp_depth, T = X - 1 - J;
   HADAL_SHAPE(rows_BX, B, X);
   Trace trace{.keep_rows = false};
-  Tensor hidden_BTD = model_.forward(rows_BX.narrow(1, 0, T), nullptr, &trace);
+  TrainingPass pass;
+  if (rows.segment_start_BX.defined()) pass.segment_start_BS = rows.segment_start_BX.narrow(1, 0, T);
+  Tensor hidden_BTD = model_.forward(rows_BX.narrow(1, 0, T), nullptr, &trace, MlaForm::kAuto, pass);
   const Tensor logits_BTW = model_.logits(hidden_BTD);
-  const Tensor target_T = rows_BX.narrow(1, 1, T).flatten();
+  const Tensor target_T = targets_T(rows, T, 1);
   loss_ += cross_entropy(logits_BTW.flatten(0, 1), target_T).sum().item<double>();
-  targets_ += target_T.numel();
-  if (!token_bytes_.empty())
-    for (const int64_t id : to_ints(target_T)) bytes_ += token_bytes_[static_cast<size_t>(id)];
+  for (const int64_t id : to_ints(target_T)) {
+    if (id < 0) continue;
+    ++targets_;
+    if (!token_bytes_.empty()) bytes_ += token_bytes_[static_cast<size_t>(id)];
+  }
 
   // Module k at i and the main model at i + 1 + k both predict token i + 2 + k.
   const Tensor choice_BT = logits_BTW.argmax(-1);
   for (int64_t k = 0; k < J; ++k) {
-    hidden_BTD = model_.mtp(k, hidden_BTD, rows_BX.narrow(1, k + 1, T), &trace);
+    hidden_BTD = model_.mtp(k, hidden_BTD, rows_BX.narrow(1, k + 1, T), &trace, pass);
     const int64_t both = T - 1 - k;
     if (both <= 0) break;
     const Tensor guess = model_.logits(hidden_BTD.narrow(1, 0, both)).argmax(-1);
-    agreed_[static_cast<size_t>(k)] += guess.eq(choice_BT.narrow(1, 1 + k, both)).sum().item<int64_t>();
-    guessed_[static_cast<size_t>(k)] += guess.numel();
+    const Tensor counts = targets_T(rows, both, k + 2).view({B, both}).ge(0);
+    agreed_[static_cast<size_t>(k)] +=
+        guess.eq(choice_BT.narrow(1, 1 + k, both)).logical_and(counts).sum().item<int64_t>();
+    guessed_[static_cast<size_t>(k)] += counts.sum().item<int64_t>();
   }
   add_loads(trace);
 }
@@ -64,12 +71,13 @@ HeldOut Evaluation::result() const {
   return out;
 }
 
-HeldOut evaluate(const Transformer& model, const Tensor& rows_NX, std::span<const int64_t> token_bytes) {
+HeldOut evaluate(const Transformer& model, const TrainBatch& rows, std::span<const int64_t> token_bytes) {
   constexpr int64_t kRows = 8;
+  const Tensor& rows_NX = rows.window_BX;
   const int64_t N = rows_NX.size(0), X = rows_NX.size(1);
   HADAL_SHAPE(rows_NX, N, X);
   Evaluation evaluation(model, token_bytes);
-  for (int64_t at = 0; at < N; at += kRows) evaluation.add(rows_NX.narrow(0, at, std::min(kRows, N - at)));
+  for (int64_t at = 0; at < N; at += kRows) evaluation.add(rows.rows(at, std::min(kRows, N - at)));
   return evaluation.result();
 }
 

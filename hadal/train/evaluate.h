@@ -24,8 +24,9 @@ class Evaluation {
  public:
   // token_bytes: bytes of text of each id, or empty. Must outlive this.
   Evaluation(const Transformer& model, std::span<const int64_t> token_bytes = {});
-  // Rows of T + 1 + J tokens, int64: predicts the T after the first. J: the model's mtp_depth.
-  void add(const Tensor& rows_BX);
+  // Rows of T + 1 + J tokens: predicts the T after the first, those of another document left out. J: the
+  // model's mtp_depth.
+  void add(const TrainBatch& rows);
   HeldOut result() const;
 
  private:
@@ -39,6 +40,6 @@ class Evaluation {
 };
 
 // All rows of a set, a few at a time.
-HeldOut evaluate(const Transformer& model, const Tensor& rows_NX, std::span<const int64_t> token_bytes = {});
+HeldOut evaluate(const Transformer& model, const TrainBatch& rows, std::span<const int64_t> token_bytes = {});
 
 }  // namespace hadal

@@ -42,10 +42,11 @@ Trainer::Trainer(const TrainConfig& config, const ModelConfig& model, TrainRows 
       hooks_(std::move(hooks)),
       model_(model, random_weights(model, config.run.seed)),
       optimizer_(model_, adamw_config(config.optimizer)),
-      workers_(model_, config.batch.workers > 0 ? config.batch.workers : num_threads()) {
+      workers_(std::in_place, model_, config.batch.workers > 0 ? config.batch.workers : num_threads()) {
   if (config.optimizer.ema > 0) average_.emplace(model_, config.optimizer.ema);
   counters_.planned_steps = config.run.steps;
   counters_.data = rows_.fingerprint;
+  counters_.workers = workers_->num_workers();
 }
 
 bool Trainer::resume() {
@@ -65,6 +66,14 @@ void Trainer::resume(const std::filesystem::path& checkpoint) {
     counters_.planned_steps = config_.run.steps;
     counters_.finished = counters_.step >= counters_.planned_steps;
   }
+  if (config_.batch.workers == 0 && counters_.workers > 0 && counters_.workers != workers_->num_workers()) {
+    if (hooks_.note)
+      hooks_.note(cat("this run began with ", counters_.workers,
+                      " workers a step and keeps them, or its sums would ", "change; here would be ",
+                      workers_->num_workers(), ". batch.workers says otherwise."));
+    workers_.emplace(model_, counters_.workers);
+  }
+  counters_.workers = workers_->num_workers();
   saved_step_ = counters_.step;
   saved_at_ = counters_.seconds;
   if (hooks_.metrics) hooks_.metrics->truncate_after(counters_.step);
@@ -78,7 +87,7 @@ int64_t Trainer::planned() const {
 }
 
 HeldOut Trainer::measure() const {
-  return evaluate(model_, rows_.held_out_NX, rows_.token_bytes);
+  return evaluate(model_, {rows_.held_out_NX, rows_.held_out_start_NX}, rows_.token_bytes);
 }
 
 bool Trainer::step() {
@@ -106,7 +115,7 @@ bool Trainer::step() {
   StepLoss loss;
   const int64_t micro = config_.batch.micro > 0 ? std::min(config_.batch.micro, B) : B;
   for (int64_t at = 0; at < B; at += micro)
-    add(loss, workers_.step(whole.rows(at, std::min(micro, B - at)), loss_config, divisor));
+    add(loss, workers_->step(whole.rows(at, std::min(micro, B - at)), loss_config, divisor));
   const std::vector<ExpertLoad>& loads = loss.loads;
   progress_.loss = loss.main, progress_.balance_loss = loss.balance;
   progress_.mtp_loss = J > 0 ? loss.mtp[0] : 0;
@@ -230,7 +239,7 @@ bool Trainer::roll_back() {
     optimizer_.for_each_moment([](const std::string&, Tensor& m, Tensor& v) { m.zero_(), v.zero_(); });
     optimizer_.set_num_steps(0);
     if (average_) average_.emplace(model_, config_.optimizer.ema);
-    counters_ = {.data = rows_.fingerprint};
+    counters_ = {.workers = workers_->num_workers(), .data = rows_.fingerprint};
   }
   counters_.next_row = row, counters_.skipped = skipped, counters_.rollbacks = rollbacks;
   counters_.planned_steps = planned_steps, counters_.seconds = seconds, counters_.skips_in_a_row = 0;

@@ -22,6 +22,7 @@ struct TrainRows {
   std::function<TrainBatch(int64_t first, int64_t n)> read;
   std::string fingerprint;           // changes when the data do; "": not checked
   Tensor held_out_NX;                // [N, T + 1 + J]; undefined or no rows: nothing is measured
+  Tensor held_out_start_NX;          // first position of each token's document; undefined: not masked
   std::vector<int64_t> token_bytes;  // bytes of text of each id, for bits per byte; may be empty
 };
 
@@ -61,7 +62,8 @@ class Trainer {
   Trainer(const TrainConfig& config, const ModelConfig& model, TrainRows rows, TrainHooks hooks);
 
   // Goes on from the newest checkpoint that can be used; false: there is none. Cuts the metrics to its step.
-  // Throws invalid_argument if the data are others.
+  // Throws invalid_argument if the data are others. Without batch.workers it takes as many workers as it
+  // began with, whatever the number of threads is now.
   bool resume();
   void resume(const std::filesystem::path& checkpoint);
   // Trains until one of the ends. Metrics, checkpoints and weights are the same whether or not it was stopped
@@ -93,7 +95,7 @@ class Trainer {
   TrainHooks hooks_;
   Transformer model_;
   AdamW optimizer_;
-  GradientWorkers workers_;
+  std::optional<GradientWorkers> workers_;
   std::optional<WeightAverage> average_;
   TrainCounters counters_;
   TrainProgress progress_;

@@ -205,6 +205,22 @@ TEST(Trainer, DroppingTokensFollowsItsKeys) {
   EXPECT_EQ(final_loss(config), all);
 }
 
+TEST(Trainer, AResumedRunKeepsTheWorkersItBeganWithWhateverTheThreadsAreNow) {
+  const TrainConfig config = small_run(10);
+  const TemporaryFolder whole, broken;
+  set_num_threads(2);
+  { TestRun(whole.path(), config, story_rows(18)).trainer.run(); }
+  { TestRun(broken.path(), config, story_rows(18)).trainer.run(); }
+  set_num_threads(1);
+  std::filesystem::remove_all(broken / "checkpoints/step-000010");
+  TestRun run(broken.path(), config, story_rows(18));
+  EXPECT_TRUE(run.trainer.resume());
+  EXPECT_NE(run.notes.find("began with 2 workers"), std::string::npos) << run.notes;
+  run.trainer.run();
+  const char* file = "checkpoints/step-000010/model.safetensors";
+  EXPECT_EQ(read_file(whole / file), read_file(broken / file));
+}
+
 TEST(Trainer, MicroBatchesGiveTheWholeBatchsStep) {
   const auto loss_after = [](int64_t micro) {
     TrainConfig config = small_run(6);

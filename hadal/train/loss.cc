@@ -23,14 +23,6 @@ Tensor sequence_balance_loss(const MoeConfig& moe, const Tensor& affinity_TE, in
 
 namespace {
 
-// Targets `shift` tokens ahead, flattened; -1 where the target is of another document.
-Tensor targets_T(const TrainBatch& batch, int64_t T, int64_t shift) {
-  const Tensor target_BT = batch.window_BX.narrow(1, shift, T);
-  if (!batch.segment_start_BX.defined()) return target_BT.flatten();
-  const Tensor& start = batch.segment_start_BX;
-  return target_BT.masked_fill(start.narrow(1, shift, T).ne(start.narrow(1, 0, T)), -1).flatten();
-}
-
 Tensor v2_balance(const MoeConfig& moe, const Routing& routing, int64_t B, const LossConfig& config) {
   const V2BalanceLosses losses = v2_balance_losses(moe, routing.affinity_TE, routing.expert_TA, B);
   return config.expert_alpha * losses.expert + config.device_alpha * losses.device +
@@ -58,6 +50,13 @@ TrainingPass training_pass(const ModelConfig& c, const TrainBatch& batch, const 
 }
 
 }  // namespace
+
+Tensor targets_T(const TrainBatch& batch, int64_t T, int64_t shift) {
+  const Tensor target_BT = batch.window_BX.narrow(1, shift, T);
+  if (!batch.segment_start_BX.defined()) return target_BT.flatten();
+  const Tensor& start = batch.segment_start_BX;
+  return target_BT.masked_fill(start.narrow(1, shift, T).ne(start.narrow(1, 0, T)), -1).flatten();
+}
 
 TrainBatch TrainBatch::rows(int64_t first, int64_t n) const {
   const auto part = [&](const Tensor& x) { return x.defined() ? x.narrow(0, first, n) : Tensor(); };

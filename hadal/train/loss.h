@@ -50,6 +50,9 @@ struct LossDivisor {
   int64_t targets = 0, rows = 0;
 };
 
+// Targets `shift` tokens after the first T of each row, flattened; -1 where that is of another document.
+Tensor targets_T(const TrainBatch& batch, int64_t T, int64_t shift);
+
 // Targets of the main model in the batch: what LossDivisor::targets sums.
 int64_t count_targets(const ModelConfig& config, const TrainBatch& batch);
 

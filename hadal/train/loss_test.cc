@@ -4,6 +4,7 @@
 
 #include "hadal/config/weight_specs.h"
 #include "hadal/tensor/make.h"
+#include "hadal/train/evaluate.h"
 #include "tests/support/small_model.h"
 
 namespace hadal {
@@ -31,6 +32,16 @@ class Loss : public testing::Test {
     return concat(parts, 0);
   }
 };
+
+TEST_F(Loss, MeasuredOnMaskedDocumentsItIsTheTrainingLoss) {
+  const Tensor window = tokens(3, 14),
+               start = arange(0, 3 * 14).view({3, 14}).remainder(14).ge(9).to(at::kLong) * 9;
+  const TrainBatch batch(window, start);
+  const HeldOut found = evaluate(model, batch);
+  EXPECT_EQ(found.targets, count_targets(model.config(), batch));
+  EXPECT_EQ(found.targets, 3 * 11);
+  EXPECT_NEAR(found.loss, batch_loss(model, batch, {}).main.item<double>(), 1e-5);
+}
 
 // Training spec 17.2: parts with 3 and 1 valid targets must weigh 3 to 1, not 1 to 1.
 TEST_F(Loss, PartsOfAStepAddUpToTheWholeWhateverTheirSizes) {

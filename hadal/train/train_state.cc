@@ -51,6 +51,7 @@ Json counters_json(const TrainCounters& c, int64_t optimizer_steps) {
           {"planned_steps", c.planned_steps},
           {"tokens", c.tokens},
           {"next_row", c.next_row},
+          {"workers", c.workers},
           {"skipped", c.skipped},
           {"skips_in_a_row", c.skips_in_a_row},
           {"rollbacks", c.rollbacks},
@@ -77,6 +78,7 @@ TrainCounters counters_of(const Json& state, const std::filesystem::path& folder
     c.step = state.at("step"), c.planned_steps = state.at("planned_steps"), c.tokens = state.at("tokens");
     c.next_row = state.at("next_row"), c.skipped = state.at("skipped");
     c.skips_in_a_row = state.at("skips_in_a_row"), c.rollbacks = state.at("rollbacks");
+    c.workers = state.value("workers", int64_t{0});
     c.seconds = state.at("seconds"), c.finished = state.at("finished");
     c.data = state.at("data").get<std::string>();
     for (const auto& [layer, load] : state.at("load_since").items())

@@ -22,6 +22,7 @@ struct TrainCounters {
   int64_t planned_steps = 0;  // 0: not fixed yet (a run bounded by time in its first steps)
   int64_t tokens = 0;         // trained on
   int64_t next_row = 0;       // of the data
+  int64_t workers = 0;        // that share a step's rows: sums depend on it
   int64_t skipped = 0, skips_in_a_row = 0, rollbacks = 0;
   double seconds = 0;  // of training, over all restarts
   bool finished = false;

@@ -122,8 +122,8 @@ class Refusals(Folder):
         with open(toml, "w") as file:
             file.write("[optimizer]\nlearn_rate = 1.0\nwieght_decay = 0.1\n")
         self.assert_fails(hadal("train", "--config", toml), 3, "run.toml: line 2: there is no key optimizer.learn_rate")
-        self.assert_fails(self.train("--set", "batch.sequence=4"), 3, 'did you mean "batch.sequences"?')
-        self.assert_fails(self.train("--set", "batch.length=x"), 3, 'batch.length is "x", need an integer')
+        self.assert_fails(self.train("--batch.sequence", "4"), 2, "--batch.sequences")
+        self.assert_fails(self.train("--batch.length", "x"), 3, 'batch.length is "x", need an integer')
 
     def test_a_read_only_folder_is_named(self):
         os.mkdir(self.out, 0o500)
@@ -135,7 +135,7 @@ class Refusals(Folder):
 
 class Configuration(Folder):
     def test_what_print_config_prints_is_a_run(self):
-        printed = hadal(*self.command("--print-config", "--set", "optimizer.ema=0.5", steps=3))
+        printed = hadal(*self.command("--print-config", "--optimizer.ema", "0.5", steps=3))
         self.assertEqual(printed.code, 0, printed.err)
         self.assertFalse(os.path.exists(self.out))
         toml = os.path.join(self.folder, "run.toml")
@@ -144,6 +144,27 @@ class Configuration(Folder):
         self.assertEqual(hadal("train", "--config", toml).code, 0)
         self.assertEqual(self.steps_in_metrics(), [1, 2, 3])
         self.assertEqual(hadal("train", "--config", toml, "--print-config").out, printed.out)
+
+
+class DryRun(Folder):
+    def peak_mib(self, *flags):
+        printed = hadal(*self.command("--dry-run", *flags))
+        self.assertEqual(printed.code, 0, printed.err)
+        self.assertFalse(os.path.exists(self.out))
+        return float(next(line for line in printed.out.splitlines() if line.startswith("PEAK ")).split()[-2])
+
+    def measured_mib(self, *flags):
+        process = subprocess.Popen([HADAL, *self.command(*flags, steps=3)], stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        self.assertEqual(process.returncode, 0)
+        shutil.rmtree(self.out)
+        return usage.ru_maxrss / 1024
+
+    def test_the_peak_said_beforehand_is_the_one_measured(self):
+        for flags in (["--batch.sequences", "8", "--batch.length", "256"], ["--batch.sequences", "2", "--batch.length", "512", "--compute.recompute", "full"]):
+            said, measured = self.peak_mib(*flags), self.measured_mib(*flags)
+            self.assertLess(abs(said - measured) / measured, 0.15, f"{flags}: said {said}, measured {measured}")
 
 
 class Damage(Folder):
@@ -195,15 +216,15 @@ class Shards(Folder):
         build = ["data", "build", shards, "--tokenizer", made, "--input", self.text, "--split-documents", "line"]
         self.assertEqual(hadal(*build, "--held-out", "0.1").code, 0)
         self.text = shards
-        whole = self.train("--set", "data.mask_documents=true")
+        whole = self.train("--data.mask_documents", "true")
         self.assertEqual(whole.code, 0, whole.err)
         last = os.path.join("checkpoints", "step-000006", "optimizer.safetensors")
         with open(os.path.join(self.out, last), "rb") as file:
             want = file.read()
         self.out = os.path.join(self.folder, "broken")
-        self.assertEqual(self.train("--set", "data.mask_documents=true", "--save-every", "2").code, 0)
+        self.assertEqual(self.train("--data.mask_documents", "true", "--save-every", "2").code, 0)
         shutil.rmtree(os.path.join(self.out, "checkpoints", "step-000006"))
-        again = self.train("--set", "data.mask_documents=true", "--save-every", "2")
+        again = self.train("--data.mask_documents", "true", "--save-every", "2")
         self.assertIn("going on after step 4", again.err)
         with open(os.path.join(self.out, last), "rb") as file:
             self.assertEqual(file.read(), want)
@@ -211,14 +232,14 @@ class Shards(Folder):
         self.assertGreater(found["tokens"], 100)
         shutil.rmtree(shards)
         self.assertEqual(hadal(*build, "--held-out", "0.3").code, 0)
-        other = self.train("--set", "data.mask_documents=true")
+        other = self.train("--data.mask_documents", "true")
         self.assertEqual(other.code, 1)
         self.assertIn("trained on other data", other.err)
 
 
 class Failures(Folder):
     def test_gradients_that_stay_infinite_end_with_code_5(self):
-        result = self.train("--lr", "1e30", "--set", "checkpoint.max_skips_in_a_row=1", steps=50)
+        result = self.train("--lr", "1e30", "--checkpoint.max_skips_in_a_row", "1", steps=50)
         self.assertEqual(result.code, 5, result.err)
         self.assertIn("rolling back has not helped 2 times", result.err)
 

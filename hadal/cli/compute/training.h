@@ -31,6 +31,9 @@ struct TrainedModel {
 // if another process trains there.
 TrainedModel train_in_folder(const TrainConfig& config, const TrainFlags& flags = {});
 
+// Prints the memory that a step will need, by part.
+void print_dry_run(const TrainConfig& config);
+
 // Preset or config.json of the configuration.
 ModelConfig model_config_of(const TrainConfig& config);
 

@@ -92,13 +92,17 @@ TrainingData source_data(const TrainConfig& config, const ModelConfig& model, co
     return to_batch(batch);
   };
   const HeldOutRows held_out = open_held_out_rows(rows);
-  std::vector<Tensor> whole;  // a short row at a source's end is left out of the fixed set
+  std::vector<Tensor> whole, starts;  // a short row at a source's end is left out of the fixed set
   for (const int64_t row : held_out.spread(config.eval.windows)) {
     RowBatch batch;
     held_out.read(row, 1, batch);
-    if (batch.valid.empty() || batch.valid[0] == batch.length) whole.push_back(to_batch(batch).window_BX);
+    if (!batch.valid.empty() && batch.valid[0] != batch.length) continue;
+    const TrainBatch row_of = to_batch(batch);
+    whole.push_back(row_of.window_BX);
+    if (row_of.segment_start_BX.defined()) starts.push_back(row_of.segment_start_BX);
   }
   if (!whole.empty()) data.rows.held_out_NX = concat(whole, 0);
+  if (!starts.empty()) data.rows.held_out_start_NX = concat(starts, 0);
   return data;
 }
 
