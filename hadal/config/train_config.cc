@@ -340,7 +340,8 @@ void check(const TrainConfig& c, const std::string& source) {
   need(c.loss.capacity_factor >= 0, "loss.capacity_factor", c.loss.capacity_factor, "0 (all) or more");
   need(share(c.loss.never_dropped_share), "loss.never_dropped_share", c.loss.never_dropped_share,
        "a share from 0 to 1");
-  need(one_of(c.compute.precision, {"f32", "bf16"}), "compute.precision", c.compute.precision, "f32 or bf16");
+  need(one_of(c.compute.precision, {"f32", "bf16", "f16"}), "compute.precision", c.compute.precision,
+       "f32, bf16 or f16");
   need(one_of(c.compute.recompute, {"none", "selective", "full"}), "compute.recompute", c.compute.recompute,
        "none, selective or full");
   need(c.loss.bias_step >= 0, "loss.bias_step", c.loss.bias_step, "0 or more");

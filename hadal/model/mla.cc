@@ -57,11 +57,11 @@ Tensor raw_query(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_BSD)
 struct LatentUp {
   Tensor raw, norm, up;
 };
-Tensor normed_up(const LatentUp& l, bool bf16, Discarded& discarded) {
-  const Tensor normed = rms_norm(l.raw, l.norm, kLatentNormEps), y = linear(normed, l.up, bf16);
+Tensor normed_up(const LatentUp& l, Products products, Discarded& discarded) {
+  const Tensor normed = rms_norm(l.raw, l.norm, kLatentNormEps), y = linear(normed, l.up, products);
   discarded.add(
       normed, [raw = l.raw.detach(), norm = l.norm.detach()] { return rms_norm(raw, norm, kLatentNormEps); });
-  discarded.add(y, [x = normed.detach(), up = l.up.detach(), bf16] { return linear(x, up, bf16); });
+  discarded.add(y, [x = normed.detach(), up = l.up.detach(), products] { return linear(x, up, products); });
   return y;
 }
 
@@ -110,15 +110,15 @@ Tensor mla_training(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_B
                     double scale, const TrainingPass& pass, Discarded& discarded) {
   const int64_t B = x_BSD.size(0), S = x_BSD.size(1), D = w.kv_down.size(1);
   HADAL_SHAPE(x_BSD, B, S, D);
-  const bool bf16 = pass.bf16_products;
-  const Tensor raw = linear(x_BSD, w.kv_down, bf16);
-  const Tensor kv = normed_up({raw.narrow(-1, 0, mla.kv_latent), w.kv_norm, w.kv_up}, bf16, discarded);
+  const Products products = pass.products;
+  const Tensor raw = linear(x_BSD, w.kv_down, products);
+  const Tensor kv = normed_up({raw.narrow(-1, 0, mla.kv_latent), w.kv_norm, w.kv_up}, products, discarded);
   Tensor query;
   if (mla.query_latent == 0) {
-    query = linear(x_BSD, w.query, bf16);
-    discarded.add(query, [x = x_BSD.detach(), w = w.query.detach(), bf16] { return linear(x, w, bf16); });
+    query = linear(x_BSD, w.query, products);
+    discarded.add(query, [x = x_BSD.detach(), w = w.query.detach(), products] { return linear(x, w, products); });
   } else {
-    query = normed_up({linear(x_BSD, w.q_down, bf16), w.q_norm, w.q_up}, bf16, discarded);
+    query = normed_up({linear(x_BSD, w.q_down, products), w.q_norm, w.q_up}, products, discarded);
   }
   const bool keeps_inputs = pass.recompute == Recompute::kSelective;
   return fused_attention({mla.num_heads, mla.nope_dim, mla.rope_dim, mla.value_dim, scale, keeps_inputs},

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "hadal/ops/fused.h"
+#include "hadal/ops/half.h"
 #include "hadal/ops/linear.h"
 #include "hadal/ops/recompute.h"
 #include "hadal/tensor/make.h"
@@ -60,9 +61,10 @@ Routing route(const MoeConfig& moe, const Tensor& logit_TE, const Tensor& bias_E
 }
 
 Tensor mlp(const MlpWeights& w, const Tensor& x, const TrainingPass& pass) {
-  const Tensor gate = linear(x, w.gate, pass.bf16_products), up = linear(x, w.up, pass.bf16_products);
+  if (pass.products == Products::kF16) return half_mlp(x, w.gate, w.up, w.down);
+  const Tensor gate = linear(x, w.gate, pass.products), up = linear(x, w.up, pass.products);
   const Tensor hidden = x.scalar_type() == at::kFloat ? fused_swiglu(gate, up) : silu(gate) * up;
-  const Tensor y = linear(hidden, w.down, pass.bf16_products);
+  const Tensor y = linear(hidden, w.down, pass.products);
   Discarded discarded(pass.recompute == Recompute::kSelective);
   discarded.add(hidden, [gate = gate.detach(), up = up.detach()] { return fused_swiglu(gate, up); });
   discarded.free_until_gradient_of({y});
@@ -102,8 +104,8 @@ MoeOutput moe_block(const MoeConfig& moe, const MoeWeights& w, const Tensor& x_T
   Routing kept = result.routing;
   if (pass.kept_slots) kept.weight_TA = kept.weight_TA * pass.kept_slots(result.routing);
   const ExpertWeights& e = w.experts;
-  result.y_TD = pass.bf16_products ? fused_experts(x_TD, kept.expert_TA, kept.weight_TA, e.gate_EMD, e.up_EMD,
-                                                   e.down_EDM, /*bf16_products=*/true)
+  result.y_TD = pass.products != Products::kF32 ? fused_experts(x_TD, kept.expert_TA, kept.weight_TA, e.gate_EMD, e.up_EMD,
+                                                   e.down_EDM, pass.products)
                                    : experts(e, x_TD, kept);
   if (w.shared.gate.defined()) result.y_TD = result.y_TD + mlp(w.shared, x_TD, pass).to(at::kFloat);
   result.y_TD = result.y_TD.to(x_TD.scalar_type());

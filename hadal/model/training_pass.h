@@ -2,6 +2,7 @@
 #pragma once
 #include <functional>
 
+#include "hadal/ops/linear.h"
 #include "hadal/tensor/tensor.h"
 
 namespace hadal {
@@ -17,7 +18,7 @@ enum class Recompute {
 
 struct TrainingPass {
   Tensor segment_start_BS;     // int64, first position each token sees, its document's; undefined: 0
-  bool bf16_products = false;  // see linear(); gate, norms, RoPE, softmax and loss stay in fp32
+  Products products = Products::kF32;  // gate, norms, RoPE, softmax and loss stay in fp32
   Recompute recompute = Recompute::kNone;
   // Which (token, slot) pairs a MoE layer computes, bool [T, A] (V2's token dropping); empty: all.
   std::function<Tensor(const Routing&)> kept_slots;

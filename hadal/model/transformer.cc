@@ -77,7 +77,7 @@ Tensor Transformer::layer_body(int64_t index, Tensor x_BSD, const Pass& pass, La
   before_attention.add(normed_BSD, norm_again(x_BSD, w.attention_norm));
   const Tensor heads = attention(index, normed_BSD, pass, row, before_attention);
   before_attention.free_until_gradient_of({heads});
-  x_BSD = x_BSD + linear(heads, w.mla.out, training.bf16_products);
+  x_BSD = x_BSD + linear(heads, w.mla.out, training.products);
 
   const Tensor ffn_in_BSD = rms_norm(x_BSD, w.ffn_norm, config_.norm_eps);
   before_ffn.add(ffn_in_BSD, norm_again(x_BSD, w.ffn_norm));
@@ -162,7 +162,7 @@ Tensor Transformer::mtp(int64_t depth, const Tensor& hidden_BSD, const Tensor& n
                                 rms_norm(hidden_BSD, w.mtp.hidden_norm, config_.norm_eps)},
                                -1);
   const RopeAngles angles = rope_angles(config_.mla, arange(0, S));  // those of the hidden states
-  const Tensor x_BSD = layer(index, linear(joined, w.mtp.project, pass.bf16_products),
+  const Tensor x_BSD = layer(index, linear(joined, w.mtp.project, pass.products),
                              {angles, nullptr, MlaForm::kAuto, pass}, trace);
   return rms_norm(x_BSD, w.mtp.final_norm, config_.norm_eps);
 }

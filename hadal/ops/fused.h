@@ -4,6 +4,7 @@
 #pragma once
 #include <cstdint>
 
+#include "hadal/ops/linear.h"
 #include "hadal/tensor/fwd.h"
 
 namespace hadal {
@@ -29,15 +30,15 @@ Tensor fused_attention(const AttentionSizes& sizes, const Tensor& query, const T
                        const Tensor& rope_key, const RopeAngles& angles, const Tensor& segment_start_BS);
 
 // experts(): tokens sorted by expert, one GEMM per expert and matrix, hidden states recomputed from gate and
-// up. expert_TA int64 ascending in a row, weight_TA. bf16_products as in linear(). -> [T, D]
+// up. expert_TA int64 ascending in a row, weight_TA. products as in linear(). -> [T, D]
 Tensor fused_experts(const Tensor& x_TD, const Tensor& expert_TA, const Tensor& weight_TA,
                      const Tensor& gate_EMD, const Tensor& up_EMD, const Tensor& down_EDM,
-                     bool bf16_products = false);
+                     Products products = Products::kF32);
 
 // Sum of cross_entropy(hidden head^T, target) over the rows, divided by `divisor`; a scalar. Logits exist for
 // some rows at a time and never as T x W; the gradients are made on the way.
-// hidden_TD, head_WD, target_T int64 (negative: no loss). bf16_products as in linear(), the rest in fp32.
+// hidden_TD, head_WD, target_T int64 (negative: no loss). products as in linear(), the rest in fp32.
 Tensor fused_head_loss(const Tensor& hidden_TD, const Tensor& head_WD, const Tensor& target_T, double divisor,
-                       bool bf16_products = false);
+                       Products products = Products::kF32);
 
 }  // namespace hadal

@@ -8,11 +8,12 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
-#include <atomic>
 
 #include "hadal/base/check.h"
 #include "hadal/kernels/train.h"
+#include "hadal/ops/expert_order.h"
 #include "hadal/ops/fused.h"
+#include "hadal/ops/half.h"
 #include "hadal/ops/rope.h"
 #include "hadal/tensor/make.h"
 #include "hadal/tensor/shape.h"
@@ -146,7 +147,7 @@ PackedHeads pack_heads(const AttentionShape& s, const Tensor& query, const Tenso
   return p;
 }
 
-constexpr int64_t kQueryBlock = 128;
+constexpr int64_t kQueryBlock = 64;
 
 // First visible keys of the queries from `first` on of head bh; null without documents (an empty tensor).
 const int64_t* segments(const Tensor& segment_start_BS, const AttentionShape& s, int64_t bh, int64_t first) {
@@ -261,32 +262,6 @@ class Attention : public Function<Attention> {
   }
 };
 
-// Where each token's copies stand once they are sorted by expert.
-struct ExpertOrder {
-  Tensor token_U;                // token of each sorted row
-  Tensor place_U;                // sorted row of copy t*A + a
-  std::vector<int64_t> begin_E;  // first row of each expert, and the end
-};
-
-ExpertOrder sort_by_expert(const Tensor& expert_TA, int64_t E) {
-  const int64_t U = expert_TA.numel(), A = expert_TA.size(1);
-  const Tensor flat = expert_TA.contiguous();
-  ExpertOrder order{at::empty({U}, flat.options()), at::empty({U}, flat.options()),
-                    std::vector<int64_t>(static_cast<size_t>(E + 1), 0)};
-  const int64_t* expert = longs(flat);
-  for (int64_t u = 0; u < U; ++u) ++order.begin_E[static_cast<size_t>(expert[u] + 1)];
-  for (size_t e = 1; e < order.begin_E.size(); ++e) order.begin_E[e] += order.begin_E[e - 1];
-  std::vector<int64_t> next(order.begin_E.begin(), order.begin_E.end() - 1);
-  auto* token = static_cast<int64_t*>(order.token_U.data_ptr());
-  auto* place = static_cast<int64_t*>(order.place_U.data_ptr());
-  for (int64_t u = 0; u < U; ++u) {
-    const int64_t row = next[static_cast<size_t>(expert[u])]++;
-    place[u] = row;
-    token[row] = u / A;
-  }
-  return order;
-}
-
 Tensor gather_rows(const Tensor& x_TD, const Tensor& token_U) {
   const int64_t U = token_U.numel(), D = x_TD.size(1);
   const Tensor out = at::empty({U, D}, x_TD.options());
@@ -295,26 +270,6 @@ Tensor gather_rows(const Tensor& x_TD, const Tensor& token_U) {
     for (int64_t u = begin; u < end; ++u) std::copy_n(floats(x_TD) + token[u] * D, D, floats(out) + u * D);
   });
   return out;
-}
-
-// Runs body(expert, first row, rows) for every expert with rows, whole experts side by side, the largest
-// first. Each is computed by one thread, so nothing depends on how many there are.
-void for_each_expert(const std::vector<int64_t>& begin_E,
-                     const std::function<void(int64_t, int64_t, int64_t)>& body) {
-  std::vector<int64_t> order;
-  const auto rows = [&](int64_t e) {
-    return begin_E[static_cast<size_t>(e + 1)] - begin_E[static_cast<size_t>(e)];
-  };
-  for (int64_t e = 0; e + 1 < static_cast<int64_t>(begin_E.size()); ++e)
-    if (rows(e) > 0) order.push_back(e);
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return rows(a) > rows(b); });
-  std::atomic<size_t> next{0};
-  parallel_for(num_threads(), 1, [&](int64_t first, int64_t last) {
-    NoGrad no_grad;  // a mode of the thread
-    for (int64_t worker = first; worker < last; ++worker)
-      for (size_t i; (i = next++) < order.size();)
-        body(order[i], begin_E[static_cast<size_t>(order[i])], rows(order[i]));
-  });
 }
 
 class Experts : public Function<Experts> {
@@ -371,15 +326,14 @@ class Experts : public Function<Experts> {
       if (begin_E[static_cast<size_t>(e)] == begin_E[static_cast<size_t>(e + 1)])
         for (const Tensor* gradient : {&dgate_EMD, &dup_EMD, &ddown_EDM}) gradient->select(0, e).zero_();
     // The gate weights by sorted row, and where their gradients go.
-    std::vector<int64_t> copy_of_row(static_cast<size_t>(T * A));
+    const std::vector<int64_t> copy = copy_of_row(place_U);
     const int64_t* place = longs(place_U);
-    for (int64_t c = 0; c < T * A; ++c) copy_of_row[static_cast<size_t>(place[c])] = c;
     for_each_expert(begin_E, [&](int64_t e, int64_t begin, int64_t n) {
       // Unweighted first: the gate weight's gradient is the product of this with the hidden row.
       const Tensor dout = dout_UD.narrow(0, begin, n), dcopy = dcopy_UD.narrow(0, begin, n);
       multiply(dhidden_UM.narrow(0, begin, n), dout, down_EDM.select(0, e), bf16);
       for (int64_t row = begin; row < begin + n; ++row) {
-        const int64_t c = copy_of_row[static_cast<size_t>(row)], at = row * M;
+        const int64_t c = copy[static_cast<size_t>(row)], at = row * M;
         float *h = floats(hidden_UM) + at, *dh = floats(dhidden_UM) + at;
         const float weight = floats(weight_TA)[c];
         k.swiglu(floats(gate_UM) + at, floats(up_UM) + at, h, M);
@@ -465,18 +419,21 @@ Tensor fused_attention(const AttentionSizes& s, const Tensor& query, const Tenso
 
 Tensor fused_experts(const Tensor& x_TD, const Tensor& expert_TA, const Tensor& weight_TA,
                      const Tensor& gate_EMD, const Tensor& up_EMD, const Tensor& down_EDM,
-                     bool bf16_products) {
-  return Experts::apply(x_TD, expert_TA, weight_TA, gate_EMD, up_EMD, down_EDM, bf16_products);
+                     Products products) {
+  if (products == Products::kF16)
+    return half_experts(x_TD, expert_TA, weight_TA, gate_EMD, up_EMD, down_EDM);
+  return Experts::apply(x_TD, expert_TA, weight_TA, gate_EMD, up_EMD, down_EDM, products == Products::kBf16);
 }
 
 Tensor fused_head_loss(const Tensor& hidden_TD, const Tensor& head_WD, const Tensor& target_T, double divisor,
-                       bool bf16_products) {
+                       Products products) {
   const int64_t T = hidden_TD.size(0), W = head_WD.size(0);
   HADAL_SHAPE(target_T, T);
   HADAL_CHECK(T == 0 || target_T.max().item<int64_t>() < W) << "a target is no token of the vocabulary";
   const bool with_gradients =
       c10::GradMode::is_enabled() && (hidden_TD.requires_grad() || head_WD.requires_grad());
-  return HeadLoss::apply(hidden_TD, head_WD, target_T, divisor, with_gradients, bf16_products);
+  if (products == Products::kF16) return half_head_loss(hidden_TD, head_WD, target_T, divisor);
+  return HeadLoss::apply(hidden_TD, head_WD, target_T, divisor, with_gradients, products == Products::kBf16);
 }
 
 }  // namespace hadal

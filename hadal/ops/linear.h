@@ -1,11 +1,23 @@
 #pragma once
+#include <string>
+
 #include "hadal/tensor/fwd.h"
 
 namespace hadal {
 
-// x w^T. x [..., X], w [Y, X] -> [..., Y]. bf16: fp32 tensors, whose products are computed in bf16, forward
-// and backward: both factors rounded to bf16, summed in fp32, the result rounded to bf16 once and returned as
-// fp32. What the backward pass keeps is the fp32 tensors.
-Tensor linear(const Tensor& x, const Tensor& w, bool bf16 = false);
+// How the matrix products of fp32 tensors are computed, forward and backward.
+enum class Products {
+  kF32,
+  kBf16,  // both factors rounded to bf16, summed in fp32, the result rounded to bf16 once and returned as fp32
+  kF16,   // both factors scaled and rounded to fp16, summed as kernels/half.h says, the result in fp32
+};
+
+// f32, bf16 or f16, the names of a training configuration. f16 throws unsupported where it would be slower than
+// f32, on a machine without AVX512-FP16.
+Products products_named(const std::string& precision);
+
+// x w^T. x [..., X], w [Y, X] -> [..., Y]. What the backward pass keeps is the fp32 tensors, but with kF16
+// the rounded x.
+Tensor linear(const Tensor& x, const Tensor& w, Products products = Products::kF32);
 
 }  // namespace hadal

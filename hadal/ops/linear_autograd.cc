@@ -1,6 +1,10 @@
 #include <ATen/ops/mm.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "hadal/base/check.h"
+#include "hadal/error.h"
+#include "hadal/kernels/half.h"
+#include "hadal/ops/half.h"
 #include "hadal/ops/linear.h"
 
 namespace hadal {
@@ -35,8 +39,18 @@ class Bf16Linear : public Function<Bf16Linear> {
 
 }  // namespace
 
-Tensor linear(const Tensor& x, const Tensor& w, bool bf16) {
-  return bf16 ? Bf16Linear::apply(x, w) : x.matmul(w.t());
+Products products_named(const std::string& precision) {
+  HADAL_CHECK(precision == "f32" || precision == "bf16" || precision == "f16") << precision;
+  if (precision == "f16" && !half_is_fast())
+    throw Error(ErrorCode::kUnsupported,
+                "[ops.linear] precision f16 needs a processor with AVX512-FP16: got one without. Set "
+                "compute.precision to f32 or bf16.");
+  return precision == "f16" ? Products::kF16 : precision == "bf16" ? Products::kBf16 : Products::kF32;
+}
+
+Tensor linear(const Tensor& x, const Tensor& w, Products products) {
+  if (products == Products::kF16) return half_linear(x, w);
+  return products == Products::kBf16 ? Bf16Linear::apply(x, w) : x.matmul(w.t());
 }
 
 }  // namespace hadal

@@ -110,7 +110,7 @@ bool Trainer::step() {
                                .device_alpha = config_.loss.device_alpha,
                                .communication_alpha = config_.loss.communication_alpha,
                                .capacity_factor = config_.loss.capacity_factor,
-                               .bf16_products = config_.compute.precision == "bf16",
+                               .products = products_named(config_.compute.precision),
                                .recompute = recompute_of(config_.compute.recompute)};
   StepLoss loss;
   const int64_t micro = config_.batch.micro > 0 ? std::min(config_.batch.micro, B) : B;

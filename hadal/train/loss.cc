@@ -36,7 +36,7 @@ int64_t row_targets(const ModelConfig& config, const TrainBatch& batch) {
 
 TrainingPass training_pass(const ModelConfig& c, const TrainBatch& batch, const LossConfig& config,
                            int64_t T) {
-  TrainingPass pass{.bf16_products = config.bf16_products, .recompute = config.recompute};
+  TrainingPass pass{.products = config.products, .recompute = config.recompute};
   if (batch.segment_start_BX.defined()) pass.segment_start_BS = batch.segment_start_BX.narrow(1, 0, T);
   if (config.capacity_factor > 0) {
     const Tensor none_B = zeros({batch.window_BX.size(0)}, at::kBool);
@@ -78,7 +78,7 @@ BatchLoss batch_loss(const Transformer& model, const TrainBatch& batch, const Lo
   const TrainingPass pass = training_pass(c, batch, config, T);
   const auto loss_at = [&](const Tensor& hidden_BTD, int64_t shift) {
     return fused_head_loss(hidden_BTD.flatten(0, 1), model.weights().head_WD, targets_T(batch, T, shift),
-                           targets, config.bf16_products);
+                           targets, config.products);
   };
   BatchLoss loss;
   Trace trace{.keep_rows = false};

@@ -12,7 +12,7 @@ struct LossConfig {
   // Of V2's losses over experts, devices (groups of experts) and what is sent to them; 0: none.
   double expert_alpha = 0, device_alpha = 0, communication_alpha = 0;
   double capacity_factor = 0;  // of V2's token dropping, kept_slots(); 0: nothing is dropped
-  bool bf16_products = false;  // see TrainingPass
+  Products products = Products::kF32;  // see TrainingPass
   Recompute recompute = Recompute::kNone;
 };
 

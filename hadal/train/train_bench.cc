@@ -1,7 +1,8 @@
 // Training speed: tokens a second of whole steps (forward, backward, AdamW, bias) and where the time goes,
 // against the GEMM rate measured in the same run. One JSON line last. Usage: train_bench [--config FILE]
-// [--batch B] [--length T] [--steps N] [--threads N] [--workers N]
+// [--batch B] [--length T] [--steps N] [--threads N] [--workers N] [--precision f32|bf16|f16]
 #include <sys/resource.h>
+#include <time.h>
 
 #include <algorithm>
 #include <chrono>
@@ -11,6 +12,7 @@
 
 #include "hadal/base/machine.h"
 #include "hadal/base/text.h"
+#include "hadal/kernels/half.h"
 #include "hadal/kernels/train.h"
 #include "hadal/planner.h"
 #include "hadal/tensor/make.h"
@@ -23,6 +25,13 @@ namespace {
 
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// Of all threads of the process: what a step costs where other programs take turns.
+double cpu_now() {
+  timespec t{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
 // The model `nano` that peers are measured on: 11.7 M parameters, V3 architecture, no MTP.
@@ -48,6 +57,7 @@ ModelConfig nano() {
 struct Options {
   ModelConfig config = nano();
   int64_t batch = 8, length = 256, steps = 10, threads = 0, workers = 0;
+  Products products = half_is_fast() ? Products::kF16 : Products::kF32;
 };
 
 Options parse(int argc, char** argv) {
@@ -59,6 +69,7 @@ Options parse(int argc, char** argv) {
     if (flag == "--length") o.length = std::stoll(value);
     if (flag == "--steps") o.steps = std::stoll(value);
     if (flag == "--workers") o.workers = std::stoll(value);
+    if (flag == "--precision") o.products = products_named(value);
     if (flag == "--threads") o.threads = std::stoll(value);
   }
   return o;
@@ -75,22 +86,26 @@ int run(const Options& o) {
   const int64_t X = o.length + 1 + o.config.mtp_depth;
   const Tensor window_BX = arange(0, o.batch * X).mul(7919).remainder(o.config.vocab_size).view({o.batch, X});
   GradientWorkers workers(model, o.workers > 0 ? o.workers : num_threads());
-  std::vector<double> seconds, gradients, update;
+  std::vector<double> seconds, gradients, update, cpu;
   for (int64_t step = 0; step < o.steps + 2; ++step) {
-    const double t0 = now();
-    const StepLoss loss = workers.step(window_BX, {}, {});
+    const double t0 = now(), cpu0 = cpu_now();
+    const StepLoss loss = workers.step(window_BX, {.products = o.products}, {});
     const double t2 = now();
     update_balance_bias(model, loss.loads, 1e-3);
     optimizer.step(1e-4);
     const double t3 = now();
     if (step < 2) continue;  // caches and memory pools fill
     seconds.push_back(t3 - t0), gradients.push_back(t2 - t0), update.push_back(t3 - t2);
+    cpu.push_back(cpu_now() - cpu0);
   }
   const auto median = [](std::vector<double> x) {
     std::sort(x.begin(), x.end());
     return x[x.size() / 2];
   };
   const auto tokens = static_cast<double>(o.batch * o.length);
+  std::printf("best step %.1f ms of %.1f ms CPU, %.0f tokens/s\n", 1e3 * *std::min_element(seconds.begin(), seconds.end()),
+              1e3 * *std::min_element(cpu.begin(), cpu.end()),
+              tokens / *std::min_element(seconds.begin(), seconds.end()));
   // Three times the forward matrix products of main model and MTP, attention over half the square included.
   const double flops = 3.0 * static_cast<double>(prefill_flops(o.config, o.length).total()) * tokens;
   const double rate = flops / median(seconds);

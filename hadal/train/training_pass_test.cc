@@ -59,7 +59,7 @@ TEST(Recompute, GradientsAreThoseOfAPassThatKeepsEverythingBitForBit) {
   for (const ModelConfig& config : {small_model(2), v2_model()})
     for (const bool bf16 : {false, true}) {
       const TrainBatch batch(window_of(config));
-      LossConfig loss{.capacity_factor = 0.7, .bf16_products = bf16};
+      LossConfig loss{.capacity_factor = 0.7, .products = bf16 ? Products::kBf16 : Products::kF32};
       const Pass want = run(config, loss, batch);
       for (const Recompute how : {Recompute::kSelective, Recompute::kFull}) {
         SCOPED_TRACE(testing::Message() << static_cast<int>(how) << (bf16 ? " bf16" : " f32"));
@@ -111,7 +111,7 @@ TEST(Bf16Products, LossAndGradientsStayWithinAFewRoundingsOfF32) {
   for (ModelConfig config : {small_model(), v2_model()}) {
     config.moe.num_experts = 4, config.moe.top_k = 4, config.moe.num_groups_kept = config.moe.num_groups;
     const TrainBatch batch(window_of(config));
-    const Pass f32 = run(config, {}, batch), bf16 = run(config, {.bf16_products = true}, batch);
+    const Pass f32 = run(config, {}, batch), bf16 = run(config, {.products = Products::kBf16}, batch);
     EXPECT_NE(bf16.total, f32.total);
     EXPECT_NEAR(bf16.total, f32.total, 5e-4 * f32.total);
     for (size_t i = 0; i < f32.names.size(); ++i) {

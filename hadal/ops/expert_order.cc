@@ -1,0 +1,54 @@
+#include "hadal/ops/expert_order.h"
+
+#include <algorithm>
+#include <atomic>
+
+#include "hadal/tensor/make.h"
+
+namespace hadal {
+
+ExpertOrder sort_by_expert(const Tensor& expert_TA, int64_t E) {
+  const int64_t U = expert_TA.numel(), A = expert_TA.size(1);
+  const Tensor flat = expert_TA.contiguous();
+  ExpertOrder order{empty({U}, at::kLong), empty({U}, at::kLong),
+                    std::vector<int64_t>(static_cast<size_t>(E + 1), 0)};
+  const int64_t* expert = static_cast<const int64_t*>(flat.data_ptr());
+  for (int64_t u = 0; u < U; ++u) ++order.begin_E[static_cast<size_t>(expert[u] + 1)];
+  for (size_t e = 1; e < order.begin_E.size(); ++e) order.begin_E[e] += order.begin_E[e - 1];
+  std::vector<int64_t> next(order.begin_E.begin(), order.begin_E.end() - 1);
+  auto* token = static_cast<int64_t*>(order.token_U.data_ptr());
+  auto* place = static_cast<int64_t*>(order.place_U.data_ptr());
+  for (int64_t u = 0; u < U; ++u) {
+    const int64_t row = next[static_cast<size_t>(expert[u])]++;
+    place[u] = row;
+    token[row] = u / A;
+  }
+  return order;
+}
+
+void for_each_expert(const std::vector<int64_t>& begin_E,
+                     const std::function<void(int64_t, int64_t, int64_t)>& body) {
+  std::vector<int64_t> order;
+  const auto rows = [&](int64_t e) {
+    return begin_E[static_cast<size_t>(e + 1)] - begin_E[static_cast<size_t>(e)];
+  };
+  for (int64_t e = 0; e + 1 < static_cast<int64_t>(begin_E.size()); ++e)
+    if (rows(e) > 0) order.push_back(e);
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return rows(a) > rows(b); });
+  std::atomic<size_t> next{0};
+  parallel_for(num_threads(), 1, [&](int64_t first, int64_t last) {
+    NoGrad no_grad;  // a mode of the thread
+    for (int64_t worker = first; worker < last; ++worker)
+      for (size_t i; (i = next++) < order.size();)
+        body(order[i], begin_E[static_cast<size_t>(order[i])], rows(order[i]));
+  });
+}
+
+std::vector<int64_t> copy_of_row(const Tensor& place_U) {
+  std::vector<int64_t> copy(static_cast<size_t>(place_U.numel()));
+  const auto* place = static_cast<const int64_t*>(place_U.data_ptr());
+  for (size_t c = 0; c < copy.size(); ++c) copy[static_cast<size_t>(place[c])] = static_cast<int64_t>(c);
+  return copy;
+}
+
+}  // namespace hadal

@@ -1,0 +1,21 @@
+// The matrix products of training on half precision (kernels/half.h): the same functions as in fused.h, with
+// inputs of GEMMs rounded to fp16 under a scale of their own, everything else in fp32. Weights and results
+// are fp32. Slow references: the fp32 ones.
+#pragma once
+#include <cstdint>
+
+#include "hadal/tensor/fwd.h"
+
+namespace hadal {
+
+// x [..., K] w [N, K]^T -> [..., N]
+Tensor half_linear(const Tensor& x, const Tensor& w_NK);
+// (silu(x gate^T) * (x up^T)) down^T; x [..., D], gate and up [F, D], down [D, F]
+Tensor half_mlp(const Tensor& x, const Tensor& gate_FD, const Tensor& up_FD, const Tensor& down_DF);
+// fused_experts().
+Tensor half_experts(const Tensor& x_TD, const Tensor& expert_TA, const Tensor& weight_TA,
+                    const Tensor& gate_EMD, const Tensor& up_EMD, const Tensor& down_EDM);
+// fused_head_loss().
+Tensor half_head_loss(const Tensor& hidden_TD, const Tensor& head_WD, const Tensor& target_T, double divisor);
+
+}  // namespace hadal

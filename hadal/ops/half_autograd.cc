@@ -1,0 +1,419 @@
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
+
+#include "hadal/base/check.h"
+#include "hadal/kernels/half.h"
+#include "hadal/kernels/train.h"
+#include "hadal/ops/expert_order.h"
+#include "hadal/ops/half.h"
+#include "hadal/tensor/make.h"
+#include "hadal/tensor/shape.h"
+
+namespace hadal {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using Tensors = torch::autograd::variable_list;
+
+float* floats(const Tensor& x) {
+  return static_cast<float*>(x.data_ptr());
+}
+uint16_t* halves(const Tensor& x) {
+  return static_cast<uint16_t*>(x.data_ptr());
+}
+const int64_t* longs(const Tensor& x) {
+  return static_cast<const int64_t*>(x.data_ptr());
+}
+Tensor empty_half(at::IntArrayRef shape) {
+  return at::empty(shape, at::kHalf);
+}
+
+constexpr int64_t kGrain = 1 << 15;  // values a thread takes at least
+
+// A matrix times `scale`, rounded.
+struct Half {
+  Tensor x;
+  float scale = 1;
+};
+
+float max_abs(const float* x, int64_t n) {
+  const int64_t blocks = (n + kGrain - 1) / kGrain;
+  std::vector<float> top(static_cast<size_t>(blocks));
+  parallel_for(blocks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b)
+      top[static_cast<size_t>(b)] =
+          half_kernels().max_abs(x + b * kGrain, std::min(kGrain, n - b * kGrain));
+  });
+  return blocks > 0 ? *std::max_element(top.begin(), top.end()) : 0.0f;
+}
+
+void round_to(const float* x, float scale, uint16_t* y, int64_t n) {
+  parallel_for(n, kGrain, [&](int64_t b, int64_t e) { half_kernels().round(x + b, scale, y + b, e - b); });
+}
+
+Half round(const Tensor& x) {
+  Half h{empty_half(x.sizes()), half_scale(max_abs(floats(x), x.numel()))};
+  round_to(floats(x), h.scale, halves(h.x), x.numel());
+  return h;
+}
+
+// Weights w_NK side by side, each times the same scale: as the right factor of x w^T, packed, or of dy w,
+// row by row.
+enum class Side { kTransposed, kPlain };
+struct HalfWeights {
+  Tensor x;
+  float scale;
+  int64_t N, K;  // of all together
+};
+HalfWeights round_weights(std::initializer_list<const float*> parts, int64_t N, int64_t K, Side side) {
+  const auto num_parts = static_cast<int64_t>(parts.size());
+  const int64_t rows = side == Side::kTransposed ? (N + kHalfUnit - 1) / kHalfUnit * kHalfUnit : N;
+  HalfWeights w{empty_half({num_parts * rows, K}), 1, num_parts * N, K};
+  float top = 0;
+  for (const float* part : parts) top = std::max(top, max_abs(part, N * K));
+  w.scale = half_scale(top);
+  uint16_t* to = halves(w.x);
+  for (const float* part : parts) {
+    if (side == Side::kPlain) {
+      round_to(part, w.scale, to, N * K);
+    } else {
+      parallel_for(rows / kHalfUnit, 8, [&](int64_t b, int64_t e) {
+        const int64_t first = b * kHalfUnit;
+        half_kernels().pack_transposed(part + first * K, w.scale, to + first * K,
+                                       std::min(e * kHalfUnit, N) - first, K);
+      });
+    }
+    to += rows * K;
+  }
+  return w;
+}
+
+// Rows of c shared out to threads.
+void multiply(const HalfProduct& whole) {
+  const int64_t grain = std::max<int64_t>(8, (1 << 20) / std::max<int64_t>(1, whole.N * whole.K));
+  parallel_for((whole.M + 7) / 8, (grain + 7) / 8, [&](int64_t begin, int64_t end) {
+    HalfProduct p = whole;
+    const int64_t first = begin * 8;
+    p.a += first * p.a_row, p.c += first * p.c_row, p.M = std::min(end * 8, whole.M) - first;
+    half_kernels().multiply(p);
+  });
+}
+
+// What a thread needs while it works on some rows; it is asked for again and again.
+struct Rows {
+  const uint16_t* x;
+  float scale;
+  int64_t n, stride;
+};
+
+// y [n, N] = x w^T, or added to
+void times_transposed(const Rows& x, const HalfWeights& w, float* y, int64_t y_row) {
+  multiply({.M = x.n, .N = w.N, .K = w.K, .a = x.x, .a_row = x.stride, .a_k = 1, .b = halves(w.x),
+            .b_unit = kHalfUnit * w.K, .b_k = kHalfUnit, .c = y, .c_row = y_row,
+            .alpha = 1 / (x.scale * w.scale), .add = false});
+}
+// dx [n, K] = dy w
+void times(const Rows& dy, const HalfWeights& w, float* dx) {
+  multiply({.M = dy.n, .N = w.K, .K = w.N, .a = dy.x, .a_row = dy.stride, .a_k = 1, .b = halves(w.x),
+            .b_unit = kHalfUnit, .b_k = w.K, .c = dx, .c_row = w.K, .alpha = 1 / (dy.scale * w.scale),
+            .add = false});
+}
+// dw [N, K] = dy^T x, dy [n, N], x [n, K]
+void gradient(const Rows& dy, int64_t N, const Rows& x, int64_t K, float* dw) {
+  multiply({.M = N, .N = K, .K = dy.n, .a = dy.x, .a_row = 1, .a_k = dy.stride, .b = x.x,
+            .b_unit = kHalfUnit, .b_k = x.stride, .c = dw, .c_row = K, .alpha = 1 / (dy.scale * x.scale),
+            .add = false});
+}
+
+Rows rows(const Half& h) {
+  const int64_t width = h.x.size(-1);
+  return {halves(h.x), h.scale, h.x.numel() / width, width};
+}
+
+class HalfLinear : public Function<HalfLinear> {
+ public:
+  static Tensor forward(AutogradContext* ctx, const Tensor& x_in, const Tensor& w_NK) {
+    const Half x = round(x_in.contiguous());
+    const int64_t N = w_NK.size(0), K = w_NK.size(1);
+    std::vector<int64_t> shape = x_in.sizes().vec();
+    shape.back() = N;
+    const Tensor y = at::empty(shape, w_NK.options());
+    times_transposed(rows(x), round_weights({floats(w_NK)}, N, K, Side::kTransposed), floats(y), N);
+    ctx->save_for_backward({x.x, w_NK});
+    ctx->saved_data["scale"] = static_cast<double>(x.scale);
+    return y;
+  }
+
+  static Tensors backward(AutogradContext* ctx, const Tensors& grads) {
+    const Tensors saved = ctx->get_saved_variables();
+    const Half x{saved[0], static_cast<float>(ctx->saved_data["scale"].toDouble())};
+    const Tensor& w_NK = saved[1];
+    const int64_t N = w_NK.size(0), K = w_NK.size(1);
+    const Half dy = round(grads[0].contiguous());
+    const Tensor dx = at::empty(x.x.sizes(), w_NK.options()), dw_NK = at::empty_like(w_NK);
+    times(rows(dy), round_weights({floats(w_NK)}, N, K, Side::kPlain), floats(dx));
+    gradient(rows(dy), N, rows(x), K, floats(dw_NK));
+    return {dx, dw_NK};
+  }
+};
+
+// One feed-forward network, an expert or a whole layer's, on some rows.
+struct FfnSizes {
+  int64_t D, M;
+};
+struct Ffn {
+  FfnSizes size;
+  const float *gate, *up, *down;
+};
+
+// gate_up [n, 2M] is kept for the backward pass. out [n, D]
+void ffn_forward(const Ffn& w, const Rows& x, float* gate_up, float* out) {
+  const auto [D, M] = w.size;
+  if (M % kHalfUnit == 0) {
+    times_transposed(x, round_weights({w.gate, w.up}, M, D, Side::kTransposed), gate_up, 2 * M);
+  } else {
+    times_transposed(x, round_weights({w.gate}, M, D, Side::kTransposed), gate_up, 2 * M);
+    times_transposed(x, round_weights({w.up}, M, D, Side::kTransposed), gate_up + M, 2 * M);
+  }
+  const Tensor hidden = at::empty({x.n, M}, at::kFloat), hidden_half = empty_half({x.n, M});
+  const int64_t block = std::max<int64_t>(1, kGrain / M), blocks = (x.n + block - 1) / block;
+  std::vector<float> top(static_cast<size_t>(blocks));
+  parallel_for(blocks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b)
+      top[static_cast<size_t>(b)] =
+          half_kernels().swiglu(gate_up + b * block * 2 * M, floats(hidden) + b * block * M,
+                                std::min(block, x.n - b * block), M);
+  });
+  const float scale = half_scale(*std::max_element(top.begin(), top.end()));
+  round_to(floats(hidden), scale, halves(hidden_half), x.n * M);
+  times_transposed({halves(hidden_half), scale, x.n, M}, round_weights({w.down}, D, M, Side::kTransposed), out,
+                   D);
+}
+
+// dy is not yet weighted (null: weights 1).
+struct FfnGradients {
+  float *dgate, *dup, *ddown, *dx;
+  float* dweight;  // null: not wanted
+};
+void ffn_backward(const Ffn& w, const Rows& x, const Rows& dy, const float* gate_up, const float* weight,
+                  const FfnGradients& to) {
+  const auto [D, M] = w.size;
+  const int64_t n = x.n;
+  const Tensor dhidden = at::empty({n, M}, at::kFloat), hidden = at::empty({n, M}, at::kFloat),
+               dgate_up = at::empty({n, 2 * M}, at::kFloat);
+  times(dy, round_weights({w.down}, D, M, Side::kPlain), floats(dhidden));
+  const int64_t block = std::max<int64_t>(1, kGrain / M), blocks = (n + block - 1) / block;
+  std::vector<float> top_h(static_cast<size_t>(blocks)), top_d(static_cast<size_t>(blocks));
+  parallel_for(blocks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) {
+      const int64_t r = b * block;
+      HalfKernels::SwigluBackward s{.gate_up = gate_up + r * 2 * M,
+                                    .dhidden = floats(dhidden) + r * M,
+                                    .weight = weight ? weight + r : nullptr,
+                                    .dgate_up = floats(dgate_up) + r * 2 * M,
+                                    .hidden = floats(hidden) + r * M,
+                                    .dweight = to.dweight ? to.dweight + r : nullptr};
+      half_kernels().swiglu_backward(s, std::min(block, n - r), M);
+      top_h[static_cast<size_t>(b)] = s.max_hidden, top_d[static_cast<size_t>(b)] = s.max_dgate_up;
+    }
+  });
+  const Tensor hidden_half = empty_half({n, M}), dgate_up_half = empty_half({n, 2 * M});
+  const float scale_h = half_scale(*std::max_element(top_h.begin(), top_h.end()));
+  const float scale_d = half_scale(*std::max_element(top_d.begin(), top_d.end()));
+  round_to(floats(hidden), scale_h, halves(hidden_half), n * M);
+  round_to(floats(dgate_up), scale_d, halves(dgate_up_half), n * 2 * M);
+  gradient(dy, D, {halves(hidden_half), scale_h, n, M}, M, to.ddown);
+  const Rows dgate{halves(dgate_up_half), scale_d, n, 2 * M}, dup{dgate.x + M, scale_d, n, 2 * M};
+  gradient(dgate, M, x, D, to.dgate);
+  gradient(dup, M, x, D, to.dup);
+  times(dgate, round_weights({w.gate, w.up}, M, D, Side::kPlain), to.dx);
+}
+
+class HalfMlp : public Function<HalfMlp> {
+ public:
+  static Tensor forward(AutogradContext* ctx, const Tensor& x_in, const Tensor& gate_FD, const Tensor& up_FD,
+                        const Tensor& down_DF) {
+    const Half x = round(x_in.contiguous());
+    const Rows x_rows = rows(x);
+    const Tensor gate_up = at::empty({x_rows.n, 2 * gate_FD.size(0)}, gate_FD.options());
+    const Tensor y = at::empty(x_in.sizes(), gate_FD.options());
+    ffn_forward(ffn(gate_FD, up_FD, down_DF), x_rows, floats(gate_up), floats(y));
+    ctx->save_for_backward({x.x, gate_up, gate_FD, up_FD, down_DF});
+    ctx->saved_data["scale"] = static_cast<double>(x.scale);
+    return y;
+  }
+
+  static Tensors backward(AutogradContext* ctx, const Tensors& grads) {
+    const Tensors saved = ctx->get_saved_variables();
+    const Half x{saved[0], static_cast<float>(ctx->saved_data["scale"].toDouble())};
+    const Half dy = round(grads[0].contiguous());
+    const Tensor dx = at::empty(x.x.sizes(), saved[2].options()), dgate = at::empty_like(saved[2]),
+                 dup = at::empty_like(saved[3]), ddown = at::empty_like(saved[4]);
+    ffn_backward(ffn(saved[2], saved[3], saved[4]), rows(x), rows(dy), floats(saved[1]), nullptr,
+                 {floats(dgate), floats(dup), floats(ddown), floats(dx), nullptr});
+    return {dx, dgate, dup, ddown};
+  }
+
+ private:
+  static Ffn ffn(const Tensor& gate_FD, const Tensor& up_FD, const Tensor& down_DF) {
+    return {{gate_FD.size(1), gate_FD.size(0)}, floats(gate_FD), floats(up_FD), floats(down_DF)};
+  }
+};
+
+Tensor gather_rows(const Tensor& x_TD, const Tensor& token_U) {
+  const int64_t U = token_U.numel(), D = x_TD.size(1);
+  const Tensor out = empty_half({U, D});
+  const int64_t* token = longs(token_U);
+  parallel_for(U, std::max<int64_t>(1, kGrain / D), [&](int64_t begin, int64_t end) {
+    for (int64_t u = begin; u < end; ++u) std::copy_n(halves(x_TD) + token[u] * D, D, halves(out) + u * D);
+  });
+  return out;
+}
+
+class HalfExperts : public Function<HalfExperts> {
+ public:
+  static Tensor forward(AutogradContext* ctx, const Tensor& x_in, const Tensor& expert_TA,
+                        const Tensor& weight_in, const Tensor& gate_EMD, const Tensor& up_EMD,
+                        const Tensor& down_EDM) {
+    const Tensor weight_TA = weight_in.contiguous();
+    const int64_t T = x_in.size(0), D = x_in.size(1), A = expert_TA.size(1), E = gate_EMD.size(0),
+                  M = gate_EMD.size(1);
+    const Half x = round(x_in.contiguous());
+    const ExpertOrder order = sort_by_expert(expert_TA, E);
+    const Tensor copy_UD = gather_rows(x.x, order.token_U);
+    const Tensor gate_up = at::empty({T * A, 2 * M}, gate_EMD.options()),
+                 out_UD = at::empty({T * A, D}, gate_EMD.options());
+    for_each_expert(order.begin_E, [&](int64_t e, int64_t begin, int64_t n) {
+      ffn_forward(ffn(gate_EMD, up_EMD, down_EDM, e), {halves(copy_UD) + begin * D, x.scale, n, D},
+                  floats(gate_up) + begin * 2 * M, floats(out_UD) + begin * D);
+    });
+    const Tensor y_TD = at::empty({T, D}, gate_EMD.options());
+    parallel_for(T, std::max<int64_t>(1, kGrain / (A * D)), [&](int64_t b, int64_t e) {
+      train_kernels().combine(floats(out_UD), longs(order.place_U) + b * A, floats(weight_TA) + b * A,
+                              floats(y_TD) + b * D, e - b, A, D);
+    });
+    ctx->save_for_backward({x.x, weight_TA, gate_EMD, up_EMD, down_EDM, gate_up, order.token_U, order.place_U});
+    ctx->saved_data["begin"] = order.begin_E;
+    ctx->saved_data["scale"] = static_cast<double>(x.scale);
+    return y_TD;
+  }
+
+  static Tensors backward(AutogradContext* ctx, const Tensors& grads) {
+    const Tensors saved = ctx->get_saved_variables();
+    const Tensor &weight_TA = saved[1], &gate_EMD = saved[2], &up_EMD = saved[3], &down_EDM = saved[4],
+                 &gate_up = saved[5], &token_U = saved[6], &place_U = saved[7];
+    const auto x_scale = static_cast<float>(ctx->saved_data["scale"].toDouble());
+    const std::vector<int64_t> begin_E = ctx->saved_data["begin"].toIntVector();
+    const int64_t T = saved[0].size(0), D = saved[0].size(1), A = weight_TA.size(1), E = gate_EMD.size(0),
+                  M = gate_EMD.size(1);
+    const Half dy = round(grads[0].contiguous());
+    const Tensor copy_UD = gather_rows(saved[0], token_U), dout_UD = gather_rows(dy.x, token_U);
+    Tensor dgate_EMD = at::empty_like(gate_EMD), dup_EMD = at::empty_like(up_EMD),
+           ddown_EDM = at::empty_like(down_EDM);
+    for (int64_t e = 0; e < E; ++e)  // no rows: no gradient
+      if (begin_E[static_cast<size_t>(e)] == begin_E[static_cast<size_t>(e + 1)])
+        for (const Tensor* gradient : {&dgate_EMD, &dup_EMD, &ddown_EDM}) gradient->select(0, e).zero_();
+    const Tensor dcopy_UD = at::empty({T * A, D}, gate_EMD.options()), dweight_TA = at::empty_like(weight_TA);
+    const std::vector<int64_t> copy = copy_of_row(place_U);
+    for_each_expert(begin_E, [&](int64_t e, int64_t begin, int64_t n) {
+      std::vector<float> weight(static_cast<size_t>(n)), dweight(static_cast<size_t>(n));
+      const auto copy_at = [&](int64_t row) { return copy[static_cast<size_t>(begin + row)]; };
+      for (int64_t row = 0; row < n; ++row)
+        weight[static_cast<size_t>(row)] = floats(weight_TA)[copy_at(row)];
+      ffn_backward(ffn(gate_EMD, up_EMD, down_EDM, e), {halves(copy_UD) + begin * D, x_scale, n, D},
+                   {halves(dout_UD) + begin * D, dy.scale, n, D}, floats(gate_up) + begin * 2 * M, weight.data(),
+                   {floats(dgate_EMD) + e * M * D, floats(dup_EMD) + e * M * D, floats(ddown_EDM) + e * M * D,
+                    floats(dcopy_UD) + begin * D, dweight.data()});
+      for (int64_t row = 0; row < n; ++row)
+        floats(dweight_TA)[copy_at(row)] = dweight[static_cast<size_t>(row)];
+    });
+    const Tensor dx_TD = at::empty({T, D}, gate_EMD.options());
+    parallel_for(T, std::max<int64_t>(1, kGrain / (A * D)), [&](int64_t b, int64_t e) {
+      train_kernels().sum_rows(floats(dcopy_UD), longs(place_U) + b * A, floats(dx_TD) + b * D, e - b, A, D);
+    });
+    return {dx_TD, Tensor(), dweight_TA, dgate_EMD, dup_EMD, ddown_EDM};
+  }
+
+ private:
+  static Ffn ffn(const Tensor& gate_EMD, const Tensor& up_EMD, const Tensor& down_EDM, int64_t e) {
+    const int64_t M = gate_EMD.size(1), D = gate_EMD.size(2), at = e * M * D;
+    return {{D, M}, floats(gate_EMD) + at, floats(up_EMD) + at, floats(down_EDM) + at};
+  }
+};
+
+class HalfHeadLoss : public Function<HalfHeadLoss> {
+ public:
+  static Tensor forward(AutogradContext* ctx, const Tensor& hidden_in, const Tensor& head_WD,
+                        const Tensor& target_in, double divisor, bool with_gradients) {
+    const Tensor target_T = target_in.contiguous();
+    const int64_t T = hidden_in.size(0), W = head_WD.size(0), D = head_WD.size(1);
+    const Half hidden = round(hidden_in.contiguous());
+    const HalfWeights head = round_weights({floats(head_WD)}, W, D, Side::kTransposed);
+    const Tensor loss_T = at::empty({T}, head_WD.options());
+    // Rows a cache line apart from multiples of 4096: a column of them shall not fall into one cache set.
+    const int64_t W_row = (W + kHalfUnit - 1) / kHalfUnit * kHalfUnit + kHalfUnit;
+    constexpr int64_t kLogits = 4 << 20, kPiece = 64;  // gradients alive at once; rows of fp32 logits
+    const int64_t chunk = std::clamp<int64_t>(kLogits / W, 16, std::max<int64_t>(T, 16));
+    const Tensor logit = at::empty({std::min(std::min(chunk, kPiece * num_threads()), T), W}, head_WD.options());
+    const Half dlogit{empty_half({std::min(chunk, T), W_row}), kHalfLimit};
+    Tensor dhidden_TD, dhead_WD;
+    if (with_gradients) dhidden_TD = at::empty({T, D}, head_WD.options()), dhead_WD = at::empty_like(head_WD);
+    HalfWeights head_plain;
+    if (with_gradients) head_plain = round_weights({floats(head_WD)}, W, D, Side::kPlain);
+    for (int64_t first = 0; first < T; first += chunk) {
+      const int64_t n = std::min(chunk, T - first);
+      for (int64_t begin = 0; begin < n; begin += logit.size(0)) {
+        const int64_t at = first + begin, rows = std::min(logit.size(0), n - begin);
+        times_transposed({halves(hidden.x) + at * D, hidden.scale, rows, D}, head, floats(logit), W);
+        parallel_for(rows, 8, [&](int64_t b, int64_t e) {
+          half_kernels().cross_entropy(floats(logit) + b * W, longs(target_T) + at + b, floats(loss_T) + at + b,
+                                       halves(dlogit.x) + (begin + b) * W_row, W_row, dlogit.scale, e - b, W);
+        });
+      }
+      if (!with_gradients) continue;
+      const Rows d{halves(dlogit.x), dlogit.scale * static_cast<float>(divisor), n, W_row};
+      times(d, head_plain, floats(dhidden_TD) + first * D);
+      multiply({.M = W, .N = D, .K = n, .a = d.x, .a_row = 1, .a_k = W_row,
+                .b = halves(hidden.x) + first * D, .b_unit = kHalfUnit, .b_k = D, .c = floats(dhead_WD),
+                .c_row = D, .alpha = 1 / (d.scale * hidden.scale), .add = first > 0});
+    }
+    if (with_gradients) ctx->save_for_backward({dhidden_TD, dhead_WD});
+    return loss_T.sum(at::kDouble).div(divisor).to(at::kFloat);
+  }
+
+  static Tensors backward(AutogradContext* ctx, const Tensors& grads) {
+    const Tensors saved = ctx->get_saved_variables();
+    const double factor = grads[0].item<double>();
+    const Tensor none;
+    if (factor == 1.0) return {saved[0], saved[1], none, none, none};
+    return {saved[0] * factor, saved[1] * factor, none, none, none};
+  }
+};
+
+}  // namespace
+
+Tensor half_linear(const Tensor& x, const Tensor& w_NK) {
+  HADAL_CHECK(x.size(-1) == w_NK.size(1)) << x.size(-1) << " columns for a weight of " << w_NK.size(1);
+  return HalfLinear::apply(x, w_NK);
+}
+
+Tensor half_mlp(const Tensor& x, const Tensor& gate_FD, const Tensor& up_FD, const Tensor& down_DF) {
+  return HalfMlp::apply(x, gate_FD, up_FD, down_DF);
+}
+
+Tensor half_experts(const Tensor& x_TD, const Tensor& expert_TA, const Tensor& weight_TA,
+                    const Tensor& gate_EMD, const Tensor& up_EMD, const Tensor& down_EDM) {
+  return HalfExperts::apply(x_TD, expert_TA, weight_TA, gate_EMD, up_EMD, down_EDM);
+}
+
+Tensor half_head_loss(const Tensor& hidden_TD, const Tensor& head_WD, const Tensor& target_T, double divisor) {
+  const bool with_gradients =
+      c10::GradMode::is_enabled() && (hidden_TD.requires_grad() || head_WD.requires_grad());
+  return HalfHeadLoss::apply(hidden_TD, head_WD, target_T, divisor, with_gradients);
+}
+
+}  // namespace hadal
