@@ -47,7 +47,7 @@ bool half_is_fast() {
 float half_scale(float max_abs) {
   if (!(max_abs > 0) || !std::isfinite(max_abs)) return 1;
   int exponent = 0;
-  std::frexp(max_abs, &exponent);  // max_abs < 2^exponent
+  std::frexp(max_abs, &exponent);                    // max_abs < 2^exponent
   constexpr int kLimitExponent = 4, kLargest = 100;  // kHalfLimit; no scale whose inverse is not a float
   const int power = kLimitExponent - exponent;
   return std::ldexp(1.0f, power < kLargest ? power : kLargest);

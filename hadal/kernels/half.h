@@ -1,7 +1,7 @@
 // Matrix products on half precision (IEEE fp16) for training: inputs are rounded to 11 bits, products summed
 // in fp16 over kHalfChunk terms and from there on in fp32. That is V3's recipe for FP8 (report 3.3.2: short
-// sums in the tensor core, promotion to fp32) with a wider type; on a machine with AVX512-FP16 and without AMX
-// it is twice as fast as fp32 and more accurate than bf16 inputs. Scales keep values in fp16's range: a
+// sums in the tensor core, promotion to fp32) with a wider type; on a machine with AVX512-FP16 and without
+// AMX it is twice as fast as fp32 and more accurate than bf16 inputs. Scales keep values in fp16's range: a
 // rounded matrix holds at most kHalfLimit, so a chunk of products cannot overflow. Torch-free.
 #pragma once
 #include <cstdint>
@@ -9,11 +9,12 @@
 namespace hadal {
 
 constexpr int64_t kHalfChunk = 128;
-constexpr float kHalfLimit = 16;  // kHalfChunk * kHalfLimit^2 < 65504
+constexpr float kHalfLimit = 16;   // kHalfChunk * kHalfLimit^2 < 65504
 constexpr int64_t kHalfUnit = 32;  // columns of a packed unit
 
-// c [M, N] fp32 = alpha a b, or added to. a_ik = a[i * a_row + k * a_k], b_kj = b[j / 32 * b_unit + k * b_k + j
-// % 32]: a row-major [K, N] has b_unit 32 and b_k N, a packed one b_unit 32 K and b_k 32. a_row or a_k is 1.
+// c [M, N] fp32 = alpha a b, or added to. a_ik = a[i * a_row + k * a_k], b_kj = b[j / 32 * b_unit + k * b_k +
+// j % 32]: a row-major [K, N] has b_unit 32 and b_k N, a packed one b_unit 32 K and b_k 32. a_row or a_k
+// is 1.
 struct HalfProduct {
   int64_t M, N, K;
   const uint16_t* a;
@@ -46,8 +47,8 @@ struct HalfKernels {
   };
   void (*swiglu_backward)(SwigluBackward& x, int64_t rows, int64_t M);
 
-  // loss[r] = lse(logit_r) - logit_r[target_r]; dlogit = round((softmax(logit_r) - onehot) * scale). Rows with
-  // target < 0 give 0 and zeros. logit [rows, W] is overwritten; rows of dlogit stand dlogit_row apart.
+  // loss[r] = lse(logit_r) - logit_r[target_r]; dlogit = round((softmax(logit_r) - onehot) * scale). Rows
+  // with target < 0 give 0 and zeros. logit [rows, W] is overwritten; rows of dlogit stand dlogit_row apart.
   void (*cross_entropy)(float* logit, const int64_t* target, float* loss, uint16_t* dlogit,
                         int64_t dlogit_row, float scale, int64_t rows, int64_t W);
 };

@@ -25,8 +25,10 @@ std::vector<uint16_t> rounded(const std::vector<float>& x, float scale = 1) {
 }
 
 TEST(HalfKernels, RoundingIsToTheNearestAlsoOfSubnormals) {
-  const std::vector<float> x = {1.0f, 2049.0f, 2051.0f, 1e-7f, -3e-8f, 65504.0f, 65519.0f, 65520.0f, 0.1f, 6.1e-5f};
-  const std::vector<uint16_t> want = {0x3C00, 0x6800, 0x6802, 2, 0x8001, 0x7BFF, 0x7BFF, 0x7C00, 0x2E66, 0x03FF};
+  const std::vector<float> x = {1.0f,     2049.0f,  2051.0f,  1e-7f, -3e-8f,
+                                65504.0f, 65519.0f, 65520.0f, 0.1f,  6.1e-5f};
+  const std::vector<uint16_t> want = {0x3C00, 0x6800, 0x6802, 2,      0x8001,
+                                      0x7BFF, 0x7BFF, 0x7C00, 0x2E66, 0x03FF};
   for (const HalfKernels* k : {&half_kernels(), &scalar_half_kernels()}) {
     std::vector<uint16_t> got(x.size());
     k->round(x.data(), 1, got.data(), static_cast<int64_t>(x.size()));
@@ -82,8 +84,19 @@ TEST(HalfKernels, ProductEqualsTheOracleOnEveryShapeAndLayoutAndWritesNothingEls
       std::vector<float> got = noise(s.M * c_row, 5), want = got;
       std::vector<uint16_t> packed(static_cast<size_t>((s.N + 31) / 32 * 32 * s.K));
       scalar_half_kernels().pack_transposed(noise(s.N * s.K, 4).data(), 1, packed.data(), s.N, s.K);
-      HalfProduct p{.M = s.M, .N = s.N, .K = s.K, .a = a.data(), .a_row = s.K, .a_k = 1, .b = b.data(),
-                    .b_unit = 32, .b_k = s.N, .c = got.data(), .c_row = c_row, .alpha = 0.5f, .add = transposed};
+      HalfProduct p{.M = s.M,
+                    .N = s.N,
+                    .K = s.K,
+                    .a = a.data(),
+                    .a_row = s.K,
+                    .a_k = 1,
+                    .b = b.data(),
+                    .b_unit = 32,
+                    .b_k = s.N,
+                    .c = got.data(),
+                    .c_row = c_row,
+                    .alpha = 0.5f,
+                    .add = transposed};
       if (transposed) p.a_row = 1, p.a_k = s.M, p.b = packed.data(), p.b_unit = 32 * s.K, p.b_k = 32;
       half_kernels().multiply(p);
       p.c = want.data();
@@ -101,8 +114,19 @@ TEST(HalfKernels, TheLargestValuesAllowedDoNotOverflow) {
   const int64_t K = 3 * kHalfChunk;
   const std::vector<uint16_t> a = rounded(std::vector<float>(static_cast<size_t>(K * 32), kHalfLimit));
   std::vector<float> c(32 * 32);
-  half_kernels().multiply({.M = 32, .N = 32, .K = K, .a = a.data(), .a_row = K, .a_k = 1, .b = a.data(),
-                           .b_unit = 32, .b_k = 32, .c = c.data(), .c_row = 32, .alpha = 1, .add = false});
+  half_kernels().multiply({.M = 32,
+                           .N = 32,
+                           .K = K,
+                           .a = a.data(),
+                           .a_row = K,
+                           .a_k = 1,
+                           .b = a.data(),
+                           .b_unit = 32,
+                           .b_k = 32,
+                           .c = c.data(),
+                           .c_row = 32,
+                           .alpha = 1,
+                           .add = false});
   for (const float x : c) EXPECT_EQ(x, static_cast<float>(K) * kHalfLimit * kHalfLimit);
 }
 
@@ -127,12 +151,17 @@ TEST(HalfKernels, SwigluAndItsBackwardEqualTheOracle) {
       float top, top_d, top_h;
     };
     const auto run = [&](const HalfKernels& k, bool weighted) {
-      Result r{.hidden = noise(rows * M, 9), .again = noise(rows * M, 9), .dgate_up = noise(rows * 2 * M, 9),
+      Result r{.hidden = noise(rows * M, 9),
+               .again = noise(rows * M, 9),
+               .dgate_up = noise(rows * 2 * M, 9),
                .dweight = std::vector<float>(rows)};
       r.top = k.swiglu(gate_up.data(), r.hidden.data(), rows, M);
-      HalfKernels::SwigluBackward x{.gate_up = gate_up.data(), .dhidden = dhidden.data(),
-                                    .weight = weighted ? weight.data() : nullptr, .dgate_up = r.dgate_up.data(),
-                                    .hidden = r.again.data(), .dweight = weighted ? r.dweight.data() : nullptr};
+      HalfKernels::SwigluBackward x{.gate_up = gate_up.data(),
+                                    .dhidden = dhidden.data(),
+                                    .weight = weighted ? weight.data() : nullptr,
+                                    .dgate_up = r.dgate_up.data(),
+                                    .hidden = r.again.data(),
+                                    .dweight = weighted ? r.dweight.data() : nullptr};
       k.swiglu_backward(x, rows, M);
       r.top_d = x.max_dgate_up, r.top_h = x.max_hidden;
       return r;

@@ -12,9 +12,12 @@ struct TrainKernels {
   // y = x / rms(x) * gain, rstd[r] = 1 / sqrt(mean(x_r^2) + eps). x, y [rows, D], gain [D], rstd [rows]
   void (*rms_norm)(const float* x, const float* gain, float* y, float* rstd, int64_t rows, int64_t D,
                    float eps);
-  // dx, and dgain added to. dy, x, dx [rows, D], dgain [D]
-  void (*rms_norm_backward)(const float* dy, const float* x, const float* gain, const float* rstd, float* dx,
-                            float* dgain, int64_t rows, int64_t D);
+  // The same of x + delta, which becomes `sum`.
+  void (*add_rms_norm)(const float* x, const float* delta, const float* gain, float* sum, float* y,
+                       float* rstd, int64_t rows, int64_t D, float eps);
+  // dx, and dgain added to. dy, x, dx [rows, D], dgain [D]. dx also holds `other` [rows, D], unless null.
+  void (*rms_norm_backward)(const float* dy, const float* x, const float* gain, const float* rstd,
+                            const float* other, float* dx, float* dgain, int64_t rows, int64_t D);
 
   // y = silu(gate) * up, element by element
   void (*swiglu)(const float* gate, const float* up, float* y, int64_t n);

@@ -67,7 +67,8 @@ TEST(TrainKernels, RmsNormAndItsGradientsEqualTheFormulas) {
     std::vector<double> dgain_want;
     for (int64_t d = 0; d < D; ++d) dgain_want.push_back(dgain[d]);
     k.rms_norm(x.data(), gain.data(), y.data(), rstd.data(), kRows, D, kEps);
-    k.rms_norm_backward(dy.data(), x.data(), gain.data(), rstd.data(), dx.data(), dgain.data(), kRows, D);
+    k.rms_norm_backward(dy.data(), x.data(), gain.data(), rstd.data(), nullptr, dx.data(), dgain.data(),
+                        kRows, D);
     for (int64_t r = 0; r < kRows; ++r) {
       double squares = 0, dot = 0;
       for (int64_t d = 0; d < D; ++d)

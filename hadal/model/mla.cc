@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "hadal/ops/fused.h"
+#include "hadal/ops/half.h"
 #include "hadal/ops/linear.h"
 #include "hadal/ops/rms_norm.h"
 #include "hadal/tensor/make.h"
@@ -111,18 +112,24 @@ Tensor mla_training(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_B
   const int64_t B = x_BSD.size(0), S = x_BSD.size(1), D = w.kv_down.size(1);
   HADAL_SHAPE(x_BSD, B, S, D);
   const Products products = pass.products;
+  const bool keeps_inputs = pass.recompute == Recompute::kSelective;
+  const AttentionSizes sizes{mla.num_heads, mla.nope_dim, mla.rope_dim, mla.value_dim, scale, keeps_inputs};
+  if (products == Products::kF16 && mla.query_latent > 0 && !keeps_inputs) {
+    const MlaInputs in =
+        half_mla_inputs(x_BSD, {w.q_down, w.q_norm, w.q_up, w.kv_down, w.kv_norm, w.kv_up}, kLatentNormEps);
+    return fused_attention(sizes, in.query, in.kv, in.rope_key, angles, pass.segment_start_BS);
+  }
   const Tensor raw = linear(x_BSD, w.kv_down, products);
   const Tensor kv = normed_up({raw.narrow(-1, 0, mla.kv_latent), w.kv_norm, w.kv_up}, products, discarded);
   Tensor query;
   if (mla.query_latent == 0) {
     query = linear(x_BSD, w.query, products);
-    discarded.add(query, [x = x_BSD.detach(), w = w.query.detach(), products] { return linear(x, w, products); });
+    discarded.add(query,
+                  [x = x_BSD.detach(), w = w.query.detach(), products] { return linear(x, w, products); });
   } else {
     query = normed_up({linear(x_BSD, w.q_down, products), w.q_norm, w.q_up}, products, discarded);
   }
-  const bool keeps_inputs = pass.recompute == Recompute::kSelective;
-  return fused_attention({mla.num_heads, mla.nope_dim, mla.rope_dim, mla.value_dim, scale, keeps_inputs},
-                         query, kv, raw.narrow(-1, mla.kv_latent, mla.rope_dim), angles,
+  return fused_attention(sizes, query, kv, raw.narrow(-1, mla.kv_latent, mla.rope_dim), angles,
                          pass.segment_start_BS);
 }
 

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "hadal/model/choose_experts.h"
 #include "hadal/ops/fused.h"
 #include "hadal/ops/half.h"
 #include "hadal/ops/linear.h"
@@ -14,35 +15,6 @@ namespace {
 
 constexpr double kNormEpsilon = 1e-20;  // keeps an all-zero choice finite, as the references do
 
-// Indices of the k greatest along the last dimension; equal scores keep the lower index.
-Tensor top_indices(const Tensor& score, int64_t k) {
-  return std::get<1>(score.sort(/*stable=*/true, /*dim=*/-1, /*descending=*/true)).narrow(-1, 0, k);
-}
-
-// score_TE with every expert outside the kept groups at -inf.
-Tensor close_groups(const MoeConfig& moe, const Tensor& score_TE) {
-  const int64_t E = moe.num_experts, G = moe.num_groups;
-  const Tensor score_TGX = score_TE.unflatten(-1, {G, E / G});  // X: experts of a group
-  const Tensor sorted_TGX = std::get<0>(score_TGX.sort(/*stable=*/true, -1, /*descending=*/true));
-  const Tensor group_TG =
-      moe.choice == Choice::kGroupMax ? sorted_TGX.select(-1, 0) : sorted_TGX.narrow(-1, 0, 2).sum(-1);
-  const Tensor kept_TY = top_indices(group_TG, moe.num_groups_kept);
-  const Tensor closed_TG = group_TG.new_ones(group_TG.sizes(), at::kBool).scatter(1, kept_TY, 0);
-  return score_TGX.masked_fill(closed_TG.unsqueeze(-1), -INFINITY).flatten(-2);
-}
-
-// The experts of each token, ascending.
-Tensor choose(const MoeConfig& moe, const Tensor& affinity_TE, const Tensor& bias_E) {
-  Tensor choice_TE = affinity_TE;
-  if (moe.choice == Choice::kGroupTopTwo) {
-    const int64_t E = moe.num_experts;
-    HADAL_SHAPE(bias_E, E);
-    choice_TE = choice_TE + bias_E;
-  }
-  if (moe.choice != Choice::kGreedy && moe.num_groups > 1) choice_TE = close_groups(moe, choice_TE);
-  return std::get<0>(top_indices(choice_TE, moe.top_k).sort(-1));
-}
-
 }  // namespace
 
 Routing route(const MoeConfig& moe, const Tensor& logit_TE, const Tensor& bias_E, const Tensor& chosen_TA) {
@@ -51,7 +23,8 @@ Routing route(const MoeConfig& moe, const Tensor& logit_TE, const Tensor& bias_E
   const Tensor wide_TE = logit_TE.to(at::kFloat);
   const Tensor affinity_TE = moe.scoring == Scoring::kSigmoid ? wide_TE.sigmoid() : wide_TE.softmax(-1);
 
-  const Tensor expert_TA = chosen_TA.defined() ? chosen_TA : choose(moe, affinity_TE.detach(), bias_E);
+  const Tensor expert_TA =
+      chosen_TA.defined() ? chosen_TA : choose_experts(moe, affinity_TE.detach(), bias_E);
   Tensor weight_TA = affinity_TE.gather(1, expert_TA);
   const bool normalize = moe.normalize && moe.top_k > 1;
   if (normalize) weight_TA = weight_TA / (weight_TA.sum(-1, /*keepdim=*/true) + kNormEpsilon);
@@ -104,9 +77,15 @@ MoeOutput moe_block(const MoeConfig& moe, const MoeWeights& w, const Tensor& x_T
   Routing kept = result.routing;
   if (pass.kept_slots) kept.weight_TA = kept.weight_TA * pass.kept_slots(result.routing);
   const ExpertWeights& e = w.experts;
-  result.y_TD = pass.products != Products::kF32 ? fused_experts(x_TD, kept.expert_TA, kept.weight_TA, e.gate_EMD, e.up_EMD,
-                                                   e.down_EDM, pass.products)
-                                   : experts(e, x_TD, kept);
+  if (pass.products == Products::kF16 && w.shared.gate.defined()) {
+    result.y_TD = half_moe(x_TD, kept.expert_TA, kept.weight_TA, e.gate_EMD, e.up_EMD, e.down_EDM,
+                           w.shared.gate, w.shared.up, w.shared.down);
+    return result;
+  }
+  result.y_TD = pass.products != Products::kF32
+                    ? fused_experts(x_TD, kept.expert_TA, kept.weight_TA, e.gate_EMD, e.up_EMD, e.down_EDM,
+                                    pass.products)
+                    : experts(e, x_TD, kept);
   if (w.shared.gate.defined()) result.y_TD = result.y_TD + mlp(w.shared, x_TD, pass).to(at::kFloat);
   result.y_TD = result.y_TD.to(x_TD.scalar_type());
   return result;

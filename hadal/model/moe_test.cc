@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "hadal/model/choose_experts.h"
 #include "hadal/tensor/make.h"
 
 namespace hadal {
@@ -38,6 +39,21 @@ TEST(Router, SigmoidGateWithGroupsAndBiasGivesTheKnownChoiceAndWeights) {
                           from_floats(std::vector<float>{0, 0.3f, -0.6f, -0.5f, 0.4f, 0.1f, -0.2f, 0}));
   EXPECT_EQ(chosen(r), (std::vector<int64_t>{0, 4, 5}));
   expect_weights(r, {0.9961412, 0.6041902, 0.8996687});
+}
+
+// Affinities of few values, so that many are equal.
+TEST(Router, TheChoiceTokenByTokenEqualsTheOneBySortingAlsoWhereScoresAreEqual) {
+  const Tensor affinity_TE =
+      arange(0, 200 * 12).mul(7919).remainder(23).to(at::kFloat).div(23).view({200, 12});
+  const Tensor bias_E = arange(0, 12).mul(5).remainder(4).to(at::kFloat).mul(-0.3);
+  for (const Choice choice : {Choice::kGreedy, Choice::kGroupMax, Choice::kGroupTopTwo})
+    for (const int64_t G : {1, 3, 6}) {
+      MoeConfig gate = v3_gate(12, G, G > 1 ? G - 1 : 1, 3);
+      gate.choice = choice;
+      EXPECT_TRUE(choose_experts(gate, affinity_TE, bias_E)
+                      .equal(choose_experts_reference(gate, affinity_TE, bias_E)))
+          << G;
+    }
 }
 
 TEST(Router, BiasMovesChoiceNotWeight) {

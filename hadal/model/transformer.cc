@@ -3,6 +3,7 @@
 #include "hadal/base/check.h"
 #include "hadal/base/text.h"
 #include "hadal/config/weight_specs.h"
+#include "hadal/ops/fused.h"
 #include "hadal/ops/linear.h"
 #include "hadal/ops/rms_norm.h"
 #include "hadal/tensor/make.h"
@@ -77,9 +78,15 @@ Tensor Transformer::layer_body(int64_t index, Tensor x_BSD, const Pass& pass, La
   before_attention.add(normed_BSD, norm_again(x_BSD, w.attention_norm));
   const Tensor heads = attention(index, normed_BSD, pass, row, before_attention);
   before_attention.free_until_gradient_of({heads});
-  x_BSD = x_BSD + linear(heads, w.mla.out, training.products);
-
-  const Tensor ffn_in_BSD = rms_norm(x_BSD, w.ffn_norm, config_.norm_eps);
+  const Tensor attended_BSD = linear(heads, w.mla.out, training.products);
+  Tensor ffn_in_BSD;
+  if (dtype() == at::kFloat) {
+    SumAndNorm both = fused_add_rms_norm(x_BSD, attended_BSD, w.ffn_norm, config_.norm_eps);
+    x_BSD = both.sum, ffn_in_BSD = both.normed;
+  } else {
+    x_BSD = x_BSD + attended_BSD;
+    ffn_in_BSD = rms_norm(x_BSD, w.ffn_norm, config_.norm_eps);
+  }
   before_ffn.add(ffn_in_BSD, norm_again(x_BSD, w.ffn_norm));
   Tensor y;
   if (record.is_moe) {

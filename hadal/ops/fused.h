@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "hadal/ops/linear.h"
-#include "hadal/tensor/fwd.h"
+#include "hadal/tensor/tensor.h"
 
 namespace hadal {
 
@@ -13,6 +13,12 @@ struct RopeAngles;
 
 // rms_norm().
 Tensor fused_rms_norm(const Tensor& x, const Tensor& gain_D, double eps);
+
+// x + delta and its rms_norm(), in one pass over memory each way.
+struct SumAndNorm {
+  Tensor sum, normed;
+};
+SumAndNorm fused_add_rms_norm(const Tensor& x, const Tensor& delta, const Tensor& gain_D, double eps);
 
 // silu(gate) * up.
 Tensor fused_swiglu(const Tensor& gate, const Tensor& up);

@@ -49,6 +49,29 @@ void multiply(Tensor out, const Tensor& a, const Tensor& b, bool bf16, bool adds
   }
 }
 
+// Blocks of rows, not threads, own the partial sums of dgain: the order of addition never depends on threads.
+struct NormGradients {
+  Tensor dx, dgain_D;
+};
+NormGradients rms_norm_backward(const Tensor& dy_in, const Tensor& x, const Tensor& gain_D,
+                                const Tensor& rstd, const Tensor& other) {
+  const Tensor dy = dy_in.contiguous(), dx = at::empty_like(x);
+  const int64_t D = x.size(-1), rows = x.numel() / D;
+  constexpr int64_t kBlock = 128;
+  const int64_t blocks = (rows + kBlock - 1) / kBlock;
+  const Tensor partial = at::zeros({blocks, D}, x.options());
+  const TrainKernels& k = train_kernels();
+  parallel_for(blocks, std::max<int64_t>(1, grain(D) / kBlock), [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) {
+      const int64_t first = b * kBlock, n = std::min(kBlock, rows - first);
+      k.rms_norm_backward(floats(dy) + first * D, floats(x) + first * D, floats(gain_D), floats(rstd) + first,
+                          other.defined() ? floats(other) + first * D : nullptr, floats(dx) + first * D,
+                          floats(partial) + b * D, n, D);
+    }
+  });
+  return {dx, partial.sum(0)};
+}
+
 class RmsNorm : public Function<RmsNorm> {
  public:
   static Tensor forward(AutogradContext* ctx, const Tensor& x_in, const Tensor& gain_D, double eps) {
@@ -66,22 +89,34 @@ class RmsNorm : public Function<RmsNorm> {
 
   static Tensors backward(AutogradContext* ctx, const Tensors& grads) {
     const Tensors saved = ctx->get_saved_variables();
-    const Tensor &x = saved[0], &gain_D = saved[1], &rstd = saved[2];
-    const Tensor dy = grads[0].contiguous(), dx = at::empty_like(x);
+    const NormGradients d = rms_norm_backward(grads[0], saved[0], saved[1], saved[2], {});
+    return {d.dx, d.dgain_D, Tensor()};
+  }
+};
+
+class AddRmsNorm : public Function<AddRmsNorm> {
+ public:
+  static Tensors forward(AutogradContext* ctx, const Tensor& x_in, const Tensor& delta_in,
+                         const Tensor& gain_D, double eps) {
+    const Tensor x = x_in.contiguous(), delta = delta_in.contiguous();
     const int64_t D = x.size(-1), rows = x.numel() / D;
-    // Blocks of rows, not threads, own the partial sums: the order of addition never depends on threads.
-    constexpr int64_t kBlock = 128;
-    const int64_t blocks = (rows + kBlock - 1) / kBlock;
-    const Tensor partial = at::zeros({blocks, D}, x.options());
+    const Tensor sum = at::empty_like(x), y = at::empty_like(x), rstd = at::empty({rows}, x.options());
     const TrainKernels& k = train_kernels();
-    parallel_for(blocks, std::max<int64_t>(1, grain(D) / kBlock), [&](int64_t begin, int64_t end) {
-      for (int64_t b = begin; b < end; ++b) {
-        const int64_t first = b * kBlock, n = std::min(kBlock, rows - first);
-        k.rms_norm_backward(floats(dy) + first * D, floats(x) + first * D, floats(gain_D),
-                            floats(rstd) + first, floats(dx) + first * D, floats(partial) + b * D, n, D);
-      }
+    parallel_for(rows, grain(D), [&](int64_t begin, int64_t end) {
+      const int64_t at = begin * D;
+      k.add_rms_norm(floats(x) + at, floats(delta) + at, floats(gain_D), floats(sum) + at, floats(y) + at,
+                     floats(rstd) + begin, end - begin, D, static_cast<float>(eps));
     });
-    return {dx, partial.sum(0), Tensor()};
+    ctx->save_for_backward({sum, gain_D, rstd});
+    return {sum, y};
+  }
+
+  static Tensors backward(AutogradContext* ctx, const Tensors& grads) {
+    const Tensors saved = ctx->get_saved_variables();
+    if (!grads[1].defined()) return {grads[0], grads[0], Tensor(), Tensor()};
+    const Tensor other = grads[0].defined() ? grads[0].contiguous() : Tensor();
+    const NormGradients d = rms_norm_backward(grads[1], saved[0], saved[1], saved[2], other);
+    return {d.dx, d.dx, d.dgain_D, Tensor()};
   }
 };
 
@@ -403,6 +438,11 @@ Tensor fused_rms_norm(const Tensor& x, const Tensor& gain_D, double eps) {
   return RmsNorm::apply(x, gain_D, eps);
 }
 
+SumAndNorm fused_add_rms_norm(const Tensor& x, const Tensor& delta, const Tensor& gain_D, double eps) {
+  Tensors out = AddRmsNorm::apply(x, delta, gain_D, eps);
+  return {out[0], out[1]};
+}
+
 Tensor fused_swiglu(const Tensor& gate, const Tensor& up) {
   return Swiglu::apply(gate, up);
 }
@@ -420,8 +460,7 @@ Tensor fused_attention(const AttentionSizes& s, const Tensor& query, const Tenso
 Tensor fused_experts(const Tensor& x_TD, const Tensor& expert_TA, const Tensor& weight_TA,
                      const Tensor& gate_EMD, const Tensor& up_EMD, const Tensor& down_EDM,
                      Products products) {
-  if (products == Products::kF16)
-    return half_experts(x_TD, expert_TA, weight_TA, gate_EMD, up_EMD, down_EDM);
+  if (products == Products::kF16) return half_experts(x_TD, expert_TA, weight_TA, gate_EMD, up_EMD, down_EDM);
   return Experts::apply(x_TD, expert_TA, weight_TA, gate_EMD, up_EMD, down_EDM, products == Products::kBf16);
 }
 

@@ -53,6 +53,20 @@ TEST(Fused, RmsNormEqualsItsReference) {
               {wave({3, 150, 20}, 0.1), wave({20}, 0.2)}, kFp32);
 }
 
+TEST(Fused, AddRmsNormEqualsTheTwoOneAfterTheOther) {
+  for (const bool both : {false, true})  // whether a gradient reaches the sum itself
+    expect_same(
+        [&](const auto& x) {
+          const SumAndNorm y = fused_add_rms_norm(x[0], x[1], x[2], 1e-6);
+          return both ? y.normed + y.sum * 0.3 : y.normed;
+        },
+        [&](const auto& x) {
+          const Tensor sum = x[0] + x[1], normed = rms_norm_reference(sum, x[2], 1e-6);
+          return both ? normed + sum * 0.3 : normed;
+        },
+        {wave({3, 150, 20}, 0.1), wave({3, 150, 20}, 0.5), wave({20}, 0.2)}, kFp32);
+}
+
 TEST(Fused, SwigluEqualsItsReference) {
   expect_same([](const auto& x) { return fused_swiglu(x[0], x[1]); },
               [](const auto& x) { return silu(x[0]) * x[1]; },

@@ -4,7 +4,7 @@
 #pragma once
 #include <cstdint>
 
-#include "hadal/tensor/fwd.h"
+#include "hadal/tensor/tensor.h"
 
 namespace hadal {
 
@@ -15,6 +15,22 @@ Tensor half_mlp(const Tensor& x, const Tensor& gate_FD, const Tensor& up_FD, con
 // fused_experts().
 Tensor half_experts(const Tensor& x_TD, const Tensor& expert_TA, const Tensor& weight_TA,
                     const Tensor& gate_EMD, const Tensor& up_EMD, const Tensor& down_EDM);
+// The same plus a shared expert's half_mlp(x).
+Tensor half_moe(const Tensor& x_TD, const Tensor& expert_TA, const Tensor& weight_TA, const Tensor& gate_EMD,
+                const Tensor& up_EMD, const Tensor& down_EDM, const Tensor& gate_FD, const Tensor& up_FD,
+                const Tensor& down_DF);
+
+// What attention is computed from: x q_down^T, normed, q_up^T; likewise kv from the first C columns of x
+// kv_down^T; the R others are the rope key. q_down [Q, D], q_norm [Q], q_up [H*K, Q], kv_down [C+R, D],
+// kv_norm [C], kv_up [H*(N+V), C]
+struct MlaProjections {
+  const Tensor &q_down, &q_norm, &q_up, &kv_down, &kv_norm, &kv_up;
+};
+struct MlaInputs {
+  Tensor query, kv, rope_key;  // [..., H*K], [..., H*(N+V)], [..., R]
+};
+MlaInputs half_mla_inputs(const Tensor& x, const MlaProjections& w, double eps);
+
 // fused_head_loss().
 Tensor half_head_loss(const Tensor& hidden_TD, const Tensor& head_WD, const Tensor& target_T, double divisor);
 

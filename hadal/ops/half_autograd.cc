@@ -45,8 +45,7 @@ float max_abs(const float* x, int64_t n) {
   std::vector<float> top(static_cast<size_t>(blocks));
   parallel_for(blocks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b)
-      top[static_cast<size_t>(b)] =
-          half_kernels().max_abs(x + b * kGrain, std::min(kGrain, n - b * kGrain));
+      top[static_cast<size_t>(b)] = half_kernels().max_abs(x + b * kGrain, std::min(kGrain, n - b * kGrain));
   });
   return blocks > 0 ? *std::max_element(top.begin(), top.end()) : 0.0f;
 }
@@ -110,22 +109,52 @@ struct Rows {
   int64_t n, stride;
 };
 
-// y [n, N] = x w^T, or added to
+// y [n, N] = x w^T
 void times_transposed(const Rows& x, const HalfWeights& w, float* y, int64_t y_row) {
-  multiply({.M = x.n, .N = w.N, .K = w.K, .a = x.x, .a_row = x.stride, .a_k = 1, .b = halves(w.x),
-            .b_unit = kHalfUnit * w.K, .b_k = kHalfUnit, .c = y, .c_row = y_row,
-            .alpha = 1 / (x.scale * w.scale), .add = false});
-}
-// dx [n, K] = dy w
-void times(const Rows& dy, const HalfWeights& w, float* dx) {
-  multiply({.M = dy.n, .N = w.K, .K = w.N, .a = dy.x, .a_row = dy.stride, .a_k = 1, .b = halves(w.x),
-            .b_unit = kHalfUnit, .b_k = w.K, .c = dx, .c_row = w.K, .alpha = 1 / (dy.scale * w.scale),
+  multiply({.M = x.n,
+            .N = w.N,
+            .K = w.K,
+            .a = x.x,
+            .a_row = x.stride,
+            .a_k = 1,
+            .b = halves(w.x),
+            .b_unit = kHalfUnit * w.K,
+            .b_k = kHalfUnit,
+            .c = y,
+            .c_row = y_row,
+            .alpha = 1 / (x.scale * w.scale),
             .add = false});
+}
+// dx [n, K] = dy w, or added to
+void times(const Rows& dy, const HalfWeights& w, float* dx, bool adds = false) {
+  multiply({.M = dy.n,
+            .N = w.K,
+            .K = w.N,
+            .a = dy.x,
+            .a_row = dy.stride,
+            .a_k = 1,
+            .b = halves(w.x),
+            .b_unit = kHalfUnit,
+            .b_k = w.K,
+            .c = dx,
+            .c_row = w.K,
+            .alpha = 1 / (dy.scale * w.scale),
+            .add = adds});
 }
 // dw [N, K] = dy^T x, dy [n, N], x [n, K]
 void gradient(const Rows& dy, int64_t N, const Rows& x, int64_t K, float* dw) {
-  multiply({.M = N, .N = K, .K = dy.n, .a = dy.x, .a_row = 1, .a_k = dy.stride, .b = x.x,
-            .b_unit = kHalfUnit, .b_k = x.stride, .c = dw, .c_row = K, .alpha = 1 / (dy.scale * x.scale),
+  multiply({.M = N,
+            .N = K,
+            .K = dy.n,
+            .a = dy.x,
+            .a_row = 1,
+            .a_k = dy.stride,
+            .b = x.x,
+            .b_unit = kHalfUnit,
+            .b_k = x.stride,
+            .c = dw,
+            .c_row = K,
+            .alpha = 1 / (dy.scale * x.scale),
             .add = false});
 }
 
@@ -184,14 +213,13 @@ void ffn_forward(const Ffn& w, const Rows& x, float* gate_up, float* out) {
   std::vector<float> top(static_cast<size_t>(blocks));
   parallel_for(blocks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b)
-      top[static_cast<size_t>(b)] =
-          half_kernels().swiglu(gate_up + b * block * 2 * M, floats(hidden) + b * block * M,
-                                std::min(block, x.n - b * block), M);
+      top[static_cast<size_t>(b)] = half_kernels().swiglu(
+          gate_up + b * block * 2 * M, floats(hidden) + b * block * M, std::min(block, x.n - b * block), M);
   });
   const float scale = half_scale(*std::max_element(top.begin(), top.end()));
   round_to(floats(hidden), scale, halves(hidden_half), x.n * M);
-  times_transposed({halves(hidden_half), scale, x.n, M}, round_weights({w.down}, D, M, Side::kTransposed), out,
-                   D);
+  times_transposed({halves(hidden_half), scale, x.n, M}, round_weights({w.down}, D, M, Side::kTransposed),
+                   out, D);
 }
 
 // dy is not yet weighted (null: weights 1).
@@ -233,6 +261,10 @@ void ffn_backward(const Ffn& w, const Rows& x, const Rows& dy, const float* gate
   times(dgate, round_weights({w.gate, w.up}, M, D, Side::kPlain), to.dx);
 }
 
+Ffn ffn(const Tensor& gate_FD, const Tensor& up_FD, const Tensor& down_DF) {
+  return {{gate_FD.size(1), gate_FD.size(0)}, floats(gate_FD), floats(up_FD), floats(down_DF)};
+}
+
 class HalfMlp : public Function<HalfMlp> {
  public:
   static Tensor forward(AutogradContext* ctx, const Tensor& x_in, const Tensor& gate_FD, const Tensor& up_FD,
@@ -257,11 +289,6 @@ class HalfMlp : public Function<HalfMlp> {
                  {floats(dgate), floats(dup), floats(ddown), floats(dx), nullptr});
     return {dx, dgate, dup, ddown};
   }
-
- private:
-  static Ffn ffn(const Tensor& gate_FD, const Tensor& up_FD, const Tensor& down_DF) {
-    return {{gate_FD.size(1), gate_FD.size(0)}, floats(gate_FD), floats(up_FD), floats(down_DF)};
-  }
 };
 
 Tensor gather_rows(const Tensor& x_TD, const Tensor& token_U) {
@@ -274,29 +301,58 @@ Tensor gather_rows(const Tensor& x_TD, const Tensor& token_U) {
   return out;
 }
 
-class HalfExperts : public Function<HalfExperts> {
+// Slots and weights of each token, and with a shared expert its row and the weight 1 behind them: rows of the
+// shared expert follow the U sorted ones.
+struct Slots {
+  std::vector<int64_t> place;
+  std::vector<float> weight;
+  int64_t num;  // of a token
+};
+Slots slots(const Tensor& place_U, const Tensor& weight_TA, bool shared) {
+  const int64_t T = weight_TA.size(0), A = weight_TA.size(1), X = A + (shared ? 1 : 0);
+  Slots s{std::vector<int64_t>(static_cast<size_t>(T * X), 0),
+          std::vector<float>(static_cast<size_t>(T * X), 1), X};
+  for (int64_t t = 0; t < T; ++t) {
+    std::copy_n(longs(place_U) + t * A, A, s.place.begin() + t * X);
+    std::copy_n(floats(weight_TA) + t * A, A, s.weight.begin() + t * X);
+    if (shared) s.place[static_cast<size_t>(t * X + A)] = T * A + t;
+  }
+  return s;
+}
+
+class HalfMoe : public Function<HalfMoe> {
  public:
+  // Shared weights: empty tensors where there is no shared expert.
   static Tensor forward(AutogradContext* ctx, const Tensor& x_in, const Tensor& expert_TA,
                         const Tensor& weight_in, const Tensor& gate_EMD, const Tensor& up_EMD,
-                        const Tensor& down_EDM) {
+                        const Tensor& down_EDM, const Tensor& gate_FD, const Tensor& up_FD,
+                        const Tensor& down_DF) {
     const Tensor weight_TA = weight_in.contiguous();
     const int64_t T = x_in.size(0), D = x_in.size(1), A = expert_TA.size(1), E = gate_EMD.size(0),
-                  M = gate_EMD.size(1);
+                  M = gate_EMD.size(1), U = T * A;
+    const bool shared = gate_FD.numel() > 0;
     const Half x = round(x_in.contiguous());
     const ExpertOrder order = sort_by_expert(expert_TA, E);
     const Tensor copy_UD = gather_rows(x.x, order.token_U);
-    const Tensor gate_up = at::empty({T * A, 2 * M}, gate_EMD.options()),
-                 out_UD = at::empty({T * A, D}, gate_EMD.options());
+    const Tensor gate_up = at::empty({U, 2 * M}, gate_EMD.options()),
+                 out_XD = at::empty({U + (shared ? T : 0), D}, gate_EMD.options());
     for_each_expert(order.begin_E, [&](int64_t e, int64_t begin, int64_t n) {
-      ffn_forward(ffn(gate_EMD, up_EMD, down_EDM, e), {halves(copy_UD) + begin * D, x.scale, n, D},
-                  floats(gate_up) + begin * 2 * M, floats(out_UD) + begin * D);
+      ffn_forward(expert(gate_EMD, up_EMD, down_EDM, e), {halves(copy_UD) + begin * D, x.scale, n, D},
+                  floats(gate_up) + begin * 2 * M, floats(out_XD) + begin * D);
     });
+    Tensor shared_gate_up;
+    if (shared) {
+      shared_gate_up = at::empty({T, 2 * gate_FD.size(0)}, gate_EMD.options());
+      ffn_forward(ffn(gate_FD, up_FD, down_DF), rows(x), floats(shared_gate_up), floats(out_XD) + U * D);
+    }
     const Tensor y_TD = at::empty({T, D}, gate_EMD.options());
+    const Slots s = slots(order.place_U, weight_TA, shared);
     parallel_for(T, std::max<int64_t>(1, kGrain / (A * D)), [&](int64_t b, int64_t e) {
-      train_kernels().combine(floats(out_UD), longs(order.place_U) + b * A, floats(weight_TA) + b * A,
-                              floats(y_TD) + b * D, e - b, A, D);
+      train_kernels().combine(floats(out_XD), s.place.data() + b * s.num, s.weight.data() + b * s.num,
+                              floats(y_TD) + b * D, e - b, s.num, D);
     });
-    ctx->save_for_backward({x.x, weight_TA, gate_EMD, up_EMD, down_EDM, gate_up, order.token_U, order.place_U});
+    ctx->save_for_backward({x.x, weight_TA, gate_EMD, up_EMD, down_EDM, gate_up, order.token_U, order.place_U,
+                            gate_FD, up_FD, down_DF, shared_gate_up});
     ctx->saved_data["begin"] = order.begin_E;
     ctx->saved_data["scale"] = static_cast<double>(x.scale);
     return y_TD;
@@ -306,42 +362,153 @@ class HalfExperts : public Function<HalfExperts> {
     const Tensors saved = ctx->get_saved_variables();
     const Tensor &weight_TA = saved[1], &gate_EMD = saved[2], &up_EMD = saved[3], &down_EDM = saved[4],
                  &gate_up = saved[5], &token_U = saved[6], &place_U = saved[7];
-    const auto x_scale = static_cast<float>(ctx->saved_data["scale"].toDouble());
+    const Half x{saved[0], static_cast<float>(ctx->saved_data["scale"].toDouble())};
     const std::vector<int64_t> begin_E = ctx->saved_data["begin"].toIntVector();
-    const int64_t T = saved[0].size(0), D = saved[0].size(1), A = weight_TA.size(1), E = gate_EMD.size(0),
-                  M = gate_EMD.size(1);
+    const int64_t T = x.x.size(0), D = x.x.size(1), A = weight_TA.size(1), E = gate_EMD.size(0),
+                  M = gate_EMD.size(1), U = T * A;
+    const bool shared = saved[8].numel() > 0;
     const Half dy = round(grads[0].contiguous());
-    const Tensor copy_UD = gather_rows(saved[0], token_U), dout_UD = gather_rows(dy.x, token_U);
+    const Tensor copy_UD = gather_rows(x.x, token_U), dout_UD = gather_rows(dy.x, token_U);
     Tensor dgate_EMD = at::empty_like(gate_EMD), dup_EMD = at::empty_like(up_EMD),
            ddown_EDM = at::empty_like(down_EDM);
     for (int64_t e = 0; e < E; ++e)  // no rows: no gradient
       if (begin_E[static_cast<size_t>(e)] == begin_E[static_cast<size_t>(e + 1)])
         for (const Tensor* gradient : {&dgate_EMD, &dup_EMD, &ddown_EDM}) gradient->select(0, e).zero_();
-    const Tensor dcopy_UD = at::empty({T * A, D}, gate_EMD.options()), dweight_TA = at::empty_like(weight_TA);
+    const Tensor dcopy_XD = at::empty({U + (shared ? T : 0), D}, gate_EMD.options()),
+                 dweight_TA = at::empty_like(weight_TA);
     const std::vector<int64_t> copy = copy_of_row(place_U);
     for_each_expert(begin_E, [&](int64_t e, int64_t begin, int64_t n) {
       std::vector<float> weight(static_cast<size_t>(n)), dweight(static_cast<size_t>(n));
       const auto copy_at = [&](int64_t row) { return copy[static_cast<size_t>(begin + row)]; };
       for (int64_t row = 0; row < n; ++row)
         weight[static_cast<size_t>(row)] = floats(weight_TA)[copy_at(row)];
-      ffn_backward(ffn(gate_EMD, up_EMD, down_EDM, e), {halves(copy_UD) + begin * D, x_scale, n, D},
-                   {halves(dout_UD) + begin * D, dy.scale, n, D}, floats(gate_up) + begin * 2 * M, weight.data(),
+      ffn_backward(expert(gate_EMD, up_EMD, down_EDM, e), {halves(copy_UD) + begin * D, x.scale, n, D},
+                   {halves(dout_UD) + begin * D, dy.scale, n, D}, floats(gate_up) + begin * 2 * M,
+                   weight.data(),
                    {floats(dgate_EMD) + e * M * D, floats(dup_EMD) + e * M * D, floats(ddown_EDM) + e * M * D,
-                    floats(dcopy_UD) + begin * D, dweight.data()});
+                    floats(dcopy_XD) + begin * D, dweight.data()});
       for (int64_t row = 0; row < n; ++row)
         floats(dweight_TA)[copy_at(row)] = dweight[static_cast<size_t>(row)];
     });
+    Tensor dgate_FD, dup_FD, ddown_DF;
+    if (shared) {
+      dgate_FD = at::empty_like(saved[8]), dup_FD = at::empty_like(saved[9]),
+      ddown_DF = at::empty_like(saved[10]);
+      ffn_backward(ffn(saved[8], saved[9], saved[10]), rows(x), rows(dy), floats(saved[11]), nullptr,
+                   {floats(dgate_FD), floats(dup_FD), floats(ddown_DF), floats(dcopy_XD) + U * D, nullptr});
+    }
     const Tensor dx_TD = at::empty({T, D}, gate_EMD.options());
+    const Slots s = slots(place_U, weight_TA, shared);
     parallel_for(T, std::max<int64_t>(1, kGrain / (A * D)), [&](int64_t b, int64_t e) {
-      train_kernels().sum_rows(floats(dcopy_UD), longs(place_U) + b * A, floats(dx_TD) + b * D, e - b, A, D);
+      train_kernels().sum_rows(floats(dcopy_XD), s.place.data() + b * s.num, floats(dx_TD) + b * D, e - b,
+                               s.num, D);
     });
-    return {dx_TD, Tensor(), dweight_TA, dgate_EMD, dup_EMD, ddown_EDM};
+    return {dx_TD, Tensor(), dweight_TA, dgate_EMD, dup_EMD, ddown_EDM, dgate_FD, dup_FD, ddown_DF};
   }
 
  private:
-  static Ffn ffn(const Tensor& gate_EMD, const Tensor& up_EMD, const Tensor& down_EDM, int64_t e) {
+  static Ffn expert(const Tensor& gate_EMD, const Tensor& up_EMD, const Tensor& down_EDM, int64_t e) {
     const int64_t M = gate_EMD.size(1), D = gate_EMD.size(2), at = e * M * D;
     return {{D, M}, floats(gate_EMD) + at, floats(up_EMD) + at, floats(down_EDM) + at};
+  }
+};
+
+// RMSNorm of rows, and back, as in fused_autograd.cc.
+struct Normed {
+  Tensor y, rstd;
+};
+Normed normed(const Tensor& x_TX, const Tensor& gain_X, double eps) {
+  const int64_t T = x_TX.size(0), X = x_TX.size(1);
+  Normed n{at::empty_like(x_TX), at::empty({T}, x_TX.options())};
+  parallel_for(T, std::max<int64_t>(1, kGrain / X), [&](int64_t b, int64_t e) {
+    train_kernels().rms_norm(floats(x_TX) + b * X, floats(gain_X), floats(n.y) + b * X, floats(n.rstd) + b,
+                             e - b, X, static_cast<float>(eps));
+  });
+  return n;
+}
+Tensor normed_backward(const Tensor& dy, const Tensor& x, const Tensor& gain, const Tensor& rstd,
+                       Tensor& dgain) {
+  constexpr int64_t kBlock = 128;
+  const int64_t T = x.size(0), X = x.size(1), blocks = (T + kBlock - 1) / kBlock;
+  const Tensor dx = at::empty_like(x), partial = at::zeros({blocks, X}, x.options());
+  parallel_for(blocks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) {
+      const int64_t at = b * kBlock * X;
+      train_kernels().rms_norm_backward(floats(dy) + at, floats(x) + at, floats(gain),
+                                        floats(rstd) + b * kBlock, nullptr, floats(dx) + at,
+                                        floats(partial) + b * X, std::min(kBlock, T - b * kBlock), X);
+    }
+  });
+  dgain = partial.sum(0);
+  return dx;
+}
+
+class HalfMlaInputs : public Function<HalfMlaInputs> {
+ public:
+  static Tensors forward(AutogradContext* ctx, const Tensor& x_in, const Tensor& q_down, const Tensor& q_norm,
+                         const Tensor& q_up, const Tensor& kv_down, const Tensor& kv_norm,
+                         const Tensor& kv_up, double eps) {
+    const Half x = round(x_in.contiguous());
+    const Rows x_rows = rows(x);
+    const int64_t T = x_rows.n, D = q_down.size(1), C = kv_up.size(1), R = kv_down.size(0) - C;
+    const auto product = [&](const Rows& left, const float* w, int64_t N, int64_t K) {
+      const Tensor y = at::empty({T, N}, q_down.options());
+      times_transposed(left, round_weights({w}, N, K, Side::kTransposed), floats(y), N);
+      return y;
+    };
+    const int64_t Q = q_down.size(0);
+    const Tensor q_raw = product(x_rows, floats(q_down), Q, D),
+                 c_raw = product(x_rows, floats(kv_down), C, D),
+                 rope_key = product(x_rows, floats(kv_down) + C * D, R, D);
+    const Normed q = normed(q_raw, q_norm, eps), c = normed(c_raw, kv_norm, eps);
+    const Half q_half = round(q.y), c_half = round(c.y);
+    const Tensor query = product(rows(q_half), floats(q_up), q_up.size(0), Q),
+                 kv = product(rows(c_half), floats(kv_up), kv_up.size(0), C);
+    ctx->save_for_backward({x.x, q_down, q_norm, q_up, kv_down, kv_norm, kv_up, q_raw, c_raw, q.rstd, c.rstd,
+                            q_half.x, c_half.x});
+    ctx->saved_data["scales"] = std::vector<double>{x.scale, q_half.scale, c_half.scale};
+    const auto shaped = [&](const Tensor& y) {
+      std::vector<int64_t> shape = x_in.sizes().vec();
+      shape.back() = y.size(1);
+      return y.view(shape);
+    };
+    return {shaped(query), shaped(kv), shaped(rope_key)};
+  }
+
+  static Tensors backward(AutogradContext* ctx, const Tensors& grads) {
+    const Tensors saved = ctx->get_saved_variables();
+    const std::vector<double> scales = ctx->saved_data["scales"].toDoubleVector();
+    const Half x{saved[0], static_cast<float>(scales[0])}, q{saved[11], static_cast<float>(scales[1])},
+        c{saved[12], static_cast<float>(scales[2])};
+    const Tensor &q_down = saved[1], &q_up = saved[3], &kv_down = saved[4], &kv_up = saved[6];
+    const int64_t D = q_down.size(1), Q = q_down.size(0), C = kv_up.size(1), R = kv_down.size(0) - C;
+    Tensor dq_up = at::empty_like(q_up), dkv_up = at::empty_like(kv_up), dq_norm, dkv_norm;
+    const Half dq_raw =
+        through_up(round(grads[0].contiguous()), q, q_up, dq_up, saved[7], saved[2], saved[9], dq_norm);
+    const Half dc_raw =
+        through_up(round(grads[1].contiguous()), c, kv_up, dkv_up, saved[8], saved[5], saved[10], dkv_norm);
+    const Half drope = round(grads[2].contiguous());
+    const Tensor dx = at::empty(x.x.sizes(), q_down.options()), dq_down = at::empty_like(q_down),
+                 dkv_down = at::empty_like(kv_down);
+    times(rows(dq_raw), round_weights({floats(q_down)}, Q, D, Side::kPlain), floats(dx));
+    times(rows(dc_raw), round_weights({floats(kv_down)}, C, D, Side::kPlain), floats(dx), /*adds=*/true);
+    times(rows(drope), round_weights({floats(kv_down) + C * D}, R, D, Side::kPlain), floats(dx),
+          /*adds=*/true);
+    gradient(rows(dq_raw), Q, rows(x), D, floats(dq_down));
+    gradient(rows(dc_raw), C, rows(x), D, floats(dkv_down));
+    gradient(rows(drope), R, rows(x), D, floats(dkv_down) + C * D);
+    return {dx, dq_down, dq_norm, dq_up, dkv_down, dkv_norm, dkv_up, Tensor()};
+  }
+
+ private:
+  // From the gradient of up-projected rows to that of the latent before its norm.
+  static Half through_up(const Half& dy, const Half& latent, const Tensor& up, const Tensor& dup,
+                         const Tensor& raw, const Tensor& gain, const Tensor& rstd, Tensor& dgain) {
+    const int64_t N = up.size(0), K = up.size(1);
+    const Tensor dlatent = at::empty_like(raw);
+    times(rows(dy), round_weights({floats(up)}, N, K, Side::kPlain), floats(dlatent));
+    gradient(rows(dy), N, rows(latent), K, floats(dup));
+    return round(normed_backward(dlatent, raw, gain, rstd, dgain));
   }
 };
 
@@ -358,7 +525,8 @@ class HalfHeadLoss : public Function<HalfHeadLoss> {
     const int64_t W_row = (W + kHalfUnit - 1) / kHalfUnit * kHalfUnit + kHalfUnit;
     constexpr int64_t kLogits = 4 << 20, kPiece = 64;  // gradients alive at once; rows of fp32 logits
     const int64_t chunk = std::clamp<int64_t>(kLogits / W, 16, std::max<int64_t>(T, 16));
-    const Tensor logit = at::empty({std::min(std::min(chunk, kPiece * num_threads()), T), W}, head_WD.options());
+    const Tensor logit =
+        at::empty({std::min(std::min(chunk, kPiece * num_threads()), T), W}, head_WD.options());
     const Half dlogit{empty_half({std::min(chunk, T), W_row}), kHalfLimit};
     Tensor dhidden_TD, dhead_WD;
     if (with_gradients) dhidden_TD = at::empty({T, D}, head_WD.options()), dhead_WD = at::empty_like(head_WD);
@@ -370,16 +538,27 @@ class HalfHeadLoss : public Function<HalfHeadLoss> {
         const int64_t at = first + begin, rows = std::min(logit.size(0), n - begin);
         times_transposed({halves(hidden.x) + at * D, hidden.scale, rows, D}, head, floats(logit), W);
         parallel_for(rows, 8, [&](int64_t b, int64_t e) {
-          half_kernels().cross_entropy(floats(logit) + b * W, longs(target_T) + at + b, floats(loss_T) + at + b,
-                                       halves(dlogit.x) + (begin + b) * W_row, W_row, dlogit.scale, e - b, W);
+          half_kernels().cross_entropy(floats(logit) + b * W, longs(target_T) + at + b,
+                                       floats(loss_T) + at + b, halves(dlogit.x) + (begin + b) * W_row, W_row,
+                                       dlogit.scale, e - b, W);
         });
       }
       if (!with_gradients) continue;
       const Rows d{halves(dlogit.x), dlogit.scale * static_cast<float>(divisor), n, W_row};
       times(d, head_plain, floats(dhidden_TD) + first * D);
-      multiply({.M = W, .N = D, .K = n, .a = d.x, .a_row = 1, .a_k = W_row,
-                .b = halves(hidden.x) + first * D, .b_unit = kHalfUnit, .b_k = D, .c = floats(dhead_WD),
-                .c_row = D, .alpha = 1 / (d.scale * hidden.scale), .add = first > 0});
+      multiply({.M = W,
+                .N = D,
+                .K = n,
+                .a = d.x,
+                .a_row = 1,
+                .a_k = W_row,
+                .b = halves(hidden.x) + first * D,
+                .b_unit = kHalfUnit,
+                .b_k = D,
+                .c = floats(dhead_WD),
+                .c_row = D,
+                .alpha = 1 / (d.scale * hidden.scale),
+                .add = first > 0});
     }
     if (with_gradients) ctx->save_for_backward({dhidden_TD, dhead_WD});
     return loss_T.sum(at::kDouble).div(divisor).to(at::kFloat);
@@ -407,10 +586,23 @@ Tensor half_mlp(const Tensor& x, const Tensor& gate_FD, const Tensor& up_FD, con
 
 Tensor half_experts(const Tensor& x_TD, const Tensor& expert_TA, const Tensor& weight_TA,
                     const Tensor& gate_EMD, const Tensor& up_EMD, const Tensor& down_EDM) {
-  return HalfExperts::apply(x_TD, expert_TA, weight_TA, gate_EMD, up_EMD, down_EDM);
+  const Tensor none = at::empty({0}, at::kFloat);
+  return HalfMoe::apply(x_TD, expert_TA, weight_TA, gate_EMD, up_EMD, down_EDM, none, none, none);
 }
 
-Tensor half_head_loss(const Tensor& hidden_TD, const Tensor& head_WD, const Tensor& target_T, double divisor) {
+Tensor half_moe(const Tensor& x_TD, const Tensor& expert_TA, const Tensor& weight_TA, const Tensor& gate_EMD,
+                const Tensor& up_EMD, const Tensor& down_EDM, const Tensor& gate_FD, const Tensor& up_FD,
+                const Tensor& down_DF) {
+  return HalfMoe::apply(x_TD, expert_TA, weight_TA, gate_EMD, up_EMD, down_EDM, gate_FD, up_FD, down_DF);
+}
+
+MlaInputs half_mla_inputs(const Tensor& x, const MlaProjections& w, double eps) {
+  Tensors y = HalfMlaInputs::apply(x, w.q_down, w.q_norm, w.q_up, w.kv_down, w.kv_norm, w.kv_up, eps);
+  return {y[0], y[1], y[2]};
+}
+
+Tensor half_head_loss(const Tensor& hidden_TD, const Tensor& head_WD, const Tensor& target_T,
+                      double divisor) {
   const bool with_gradients =
       c10::GradMode::is_enabled() && (hidden_TD.requires_grad() || head_WD.requires_grad());
   return HalfHeadLoss::apply(hidden_TD, head_WD, target_T, divisor, with_gradients);

@@ -8,12 +8,13 @@ namespace hadal {
 // How the matrix products of fp32 tensors are computed, forward and backward.
 enum class Products {
   kF32,
-  kBf16,  // both factors rounded to bf16, summed in fp32, the result rounded to bf16 once and returned as fp32
+  kBf16,  // both factors rounded to bf16, summed in fp32, the result rounded to bf16 once and returned as
+          // fp32
   kF16,   // both factors scaled and rounded to fp16, summed as kernels/half.h says, the result in fp32
 };
 
-// f32, bf16 or f16, the names of a training configuration. f16 throws unsupported where it would be slower than
-// f32, on a machine without AVX512-FP16.
+// f32, bf16 or f16, the names of a training configuration. f16 throws unsupported where it would be slower
+// than f32, on a machine without AVX512-FP16.
 Products products_named(const std::string& precision);
 
 // x w^T. x [..., X], w [Y, X] -> [..., Y]. What the backward pass keeps is the fp32 tensors, but with kF16

@@ -103,7 +103,8 @@ int run(const Options& o) {
     return x[x.size() / 2];
   };
   const auto tokens = static_cast<double>(o.batch * o.length);
-  std::printf("best step %.1f ms of %.1f ms CPU, %.0f tokens/s\n", 1e3 * *std::min_element(seconds.begin(), seconds.end()),
+  std::printf("best step %.1f ms of %.1f ms CPU, %.0f tokens/s\n",
+              1e3 * *std::min_element(seconds.begin(), seconds.end()),
               1e3 * *std::min_element(cpu.begin(), cpu.end()),
               tokens / *std::min_element(seconds.begin(), seconds.end()));
   // Three times the forward matrix products of main model and MTP, attention over half the square included.

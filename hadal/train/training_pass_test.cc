@@ -107,11 +107,11 @@ TEST(Recompute, GradientsOfMicroBatchesAddUpAsWithout) {
 // A product's factors and result are rounded to 8 bits, relative errors below 2^-9 = 0.2 % each; those of a
 // chain of some twenty products add up, at random. All experts are chosen: near a tie, rounding would change
 // the choice and with it everything.
-TEST(Bf16Products, LossAndGradientsStayWithinAFewRoundingsOfF32) {
+void expect_close_to_f32(Products products) {
   for (ModelConfig config : {small_model(), v2_model()}) {
     config.moe.num_experts = 4, config.moe.top_k = 4, config.moe.num_groups_kept = config.moe.num_groups;
     const TrainBatch batch(window_of(config));
-    const Pass f32 = run(config, {}, batch), bf16 = run(config, {.products = Products::kBf16}, batch);
+    const Pass f32 = run(config, {}, batch), bf16 = run(config, {.products = products}, batch);
     EXPECT_NE(bf16.total, f32.total);
     EXPECT_NEAR(bf16.total, f32.total, 5e-4 * f32.total);
     for (size_t i = 0; i < f32.names.size(); ++i) {
@@ -120,6 +120,13 @@ TEST(Bf16Products, LossAndGradientsStayWithinAFewRoundingsOfF32) {
       EXPECT_LE((a - b).norm().item<double>(), 0.02 * b.norm().item<double>()) << f32.names[i];
     }
   }
+}
+
+TEST(Bf16Products, LossAndGradientsStayWithinAFewRoundingsOfF32) {
+  expect_close_to_f32(Products::kBf16);
+}
+TEST(F16Products, LossAndGradientsStayWithinAFewRoundingsOfF32) {
+  expect_close_to_f32(Products::kF16);
 }
 
 // Two tokens, two groups (devices) of two experts, top 1; every token's expert lies in group 0.

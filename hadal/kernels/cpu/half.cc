@@ -135,13 +135,20 @@ void strip(Tile p, int64_t rows) {
   for (; i + kTileRows <= rows; i += kTileRows, p.a += kTileRows * kBlock, p.c += kTileRows * p.c_row)
     tile<kTileRows, NV, kColumns>(p);
   switch (rows - i) {
-    case 7: return tile<7, NV, kColumns>(p);
-    case 6: return tile<6, NV, kColumns>(p);
-    case 5: return tile<5, NV, kColumns>(p);
-    case 4: return tile<4, NV, kColumns>(p);
-    case 3: return tile<3, NV, kColumns>(p);
-    case 2: return tile<2, NV, kColumns>(p);
-    case 1: return tile<1, NV, kColumns>(p);
+    case 7:
+      return tile<7, NV, kColumns>(p);
+    case 6:
+      return tile<6, NV, kColumns>(p);
+    case 5:
+      return tile<5, NV, kColumns>(p);
+    case 4:
+      return tile<4, NV, kColumns>(p);
+    case 3:
+      return tile<3, NV, kColumns>(p);
+    case 2:
+      return tile<2, NV, kColumns>(p);
+    case 1:
+      return tile<1, NV, kColumns>(p);
   }
 }
 
@@ -165,7 +172,8 @@ void multiply(const HalfProduct& p) {
       const int64_t K = first + kBlock < p.K ? kBlock : p.K - first;
       const int64_t rows = row + kRowBlock < p.M ? kRowBlock : p.M - row;
       const uint16_t* from = p.a + row * p.a_row + first * p.a_k;
-      const Tile tile{a, nullptr, p.b_unit, p.b_k, p.c + row * p.c_row, p.c_row, K, 0, p.alpha, p.add || first > 0};
+      const Tile tile{a,       nullptr, p.b_unit, p.b_k,   p.c + row * p.c_row,
+                      p.c_row, K,       0,        p.alpha, p.add || first > 0};
       if (p.a_k == 1) {
         expand_rows(from, p.a_row, rows, K, a);
         all_columns<false>(p, tile, rows, first);
@@ -182,7 +190,8 @@ float max_abs(const float* x, int64_t n) {
   int64_t i = 0;
   for (; i + 64 <= n; i += 64)
 #pragma GCC unroll 4
-    for (int u = 0; u < 4; ++u) top[u] = _mm512_max_ps(_mm512_abs_ps(_mm512_loadu_ps(x + i + 16 * u)), top[u]);
+    for (int u = 0; u < 4; ++u)
+      top[u] = _mm512_max_ps(_mm512_abs_ps(_mm512_loadu_ps(x + i + 16 * u)), top[u]);
   for (; i < n; i += 16)
     top[0] = _mm512_max_ps(_mm512_abs_ps(_mm512_maskz_loadu_ps(tail16(n - i), x + i)), top[0]);
   return _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(top[0], top[1]), _mm512_max_ps(top[2], top[3])));
@@ -219,7 +228,8 @@ inline void transpose16(__m512 r[16]) {
   }
 #pragma GCC unroll 4
   for (int c = 0; c < 4; ++c) {
-    const __m512 a = _mm512_shuffle_f32x4(r[c], r[4 + c], 0x88), b = _mm512_shuffle_f32x4(r[c], r[4 + c], 0xDD);
+    const __m512 a = _mm512_shuffle_f32x4(r[c], r[4 + c], 0x88),
+                 b = _mm512_shuffle_f32x4(r[c], r[4 + c], 0xDD);
     const __m512 d = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0x88),
                  e = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0xDD);
     t[c] = _mm512_shuffle_f32x4(a, d, 0x88), t[8 + c] = _mm512_shuffle_f32x4(a, d, 0xDD);
@@ -238,7 +248,8 @@ void pack_transposed(const float* x, float scale, uint16_t* y, int64_t N, int64_
       __m512 r[16];
 #pragma GCC unroll 16
       for (int i = 0; i < 16; ++i)
-        r[i] = n + i < N ? _mm512_mul_ps(_mm512_maskz_loadu_ps(m, x + (n + i) * K + k), s) : _mm512_setzero_ps();
+        r[i] =
+            n + i < N ? _mm512_mul_ps(_mm512_maskz_loadu_ps(m, x + (n + i) * K + k), s) : _mm512_setzero_ps();
       transpose16(r);
 #pragma GCC unroll 16
       for (int i = 0; i < 16; ++i)
@@ -380,7 +391,8 @@ void multiply(const HalfProduct& p) {
     for (int64_t j = 0; j < p.N; ++j) {
       float sum = 0;
       for (int64_t k = 0; k < p.K; ++k)
-        sum += from_half(p.a[i * p.a_row + k * p.a_k]) * from_half(p.b[j / 32 * p.b_unit + k * p.b_k + j % 32]);
+        sum +=
+            from_half(p.a[i * p.a_row + k * p.a_k]) * from_half(p.b[j / 32 * p.b_unit + k * p.b_k + j % 32]);
       float* c = p.c + i * p.c_row + j;
       *c = p.alpha * sum + (p.add ? *c : 0.0f);
     }
@@ -450,7 +462,7 @@ void cross_entropy(float* logit, const int64_t* target, float* loss, uint16_t* d
 }  // namespace
 
 extern const HalfKernels kHalf;
-const HalfKernels kHalf = {HADAL_STR(HADAL_ISA), multiply, max_abs,         round_half,   pack_transposed,
-                           swiglu,               swiglu_backward, cross_entropy};
+const HalfKernels kHalf = {HADAL_STR(HADAL_ISA), multiply, max_abs,         round_half,
+                           pack_transposed,      swiglu,   swiglu_backward, cross_entropy};
 
 }  // namespace hadal::kernels::HADAL_ISA

@@ -58,8 +58,17 @@ void rms_norm(const float* x, const float* gain, float* y, float* rstd, int64_t 
   }
 }
 
-void rms_norm_backward(const float* dy, const float* x, const float* gain, const float* rstd, float* dx,
-                       float* dgain, int64_t rows, int64_t D) {
+void add_rms_norm(const float* x, const float* delta, const float* gain, float* sum, float* y, float* rstd,
+                  int64_t rows, int64_t D, float eps) {
+  for (int64_t r = 0; r < rows; ++r, x += D, delta += D, sum += D) {
+    HADAL_SIMD
+    for (int64_t d = 0; d < D; ++d) sum[d] = x[d] + delta[d];
+    rms_norm(sum, gain, y + r * D, rstd + r, 1, D, eps);
+  }
+}
+
+void rms_norm_backward(const float* dy, const float* x, const float* gain, const float* rstd,
+                       const float* other, float* dx, float* dgain, int64_t rows, int64_t D) {
   for (int64_t r = 0; r < rows; ++r, dy += D, x += D, dx += D) {
     const float scale = rstd[r];
     float dot = 0;
@@ -71,6 +80,9 @@ void rms_norm_backward(const float* dy, const float* x, const float* gain, const
       dgain[d] += dy[d] * x[d] * scale;
       dx[d] = dy[d] * gain[d] * scale - x[d] * pull;
     }
+    if (!other) continue;
+    HADAL_SIMD
+    for (int64_t d = 0; d < D; ++d) dx[d] += other[r * D + d];
   }
 }
 
@@ -254,9 +266,22 @@ void adamw(float* __restrict p, float* __restrict m, float* __restrict v, const 
 }  // namespace
 
 extern const TrainKernels kTrain;
-const TrainKernels kTrain = {HADAL_STR(HADAL_ISA), rms_norm, rms_norm_backward, swiglu,
-                             swiglu_backward,      rope,     causal_softmax,    causal_exp,
-                             softmax_backward,     row_dot,  cross_entropy,     combine,
-                             combine_backward,     sum_rows, sum_squares,       adamw};
+const TrainKernels kTrain = {HADAL_STR(HADAL_ISA),
+                             rms_norm,
+                             add_rms_norm,
+                             rms_norm_backward,
+                             swiglu,
+                             swiglu_backward,
+                             rope,
+                             causal_softmax,
+                             causal_exp,
+                             softmax_backward,
+                             row_dot,
+                             cross_entropy,
+                             combine,
+                             combine_backward,
+                             sum_rows,
+                             sum_squares,
+                             adamw};
 
 }  // namespace hadal::kernels::HADAL_ISA

@@ -1,0 +1,147 @@
+// Products in half precision against the fp32 operations, values and gradients.
+#include "hadal/ops/half.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "hadal/error.h"
+#include "hadal/kernels/half.h"
+#include "hadal/ops/fused.h"
+#include "hadal/tensor/make.h"
+
+namespace hadal {
+namespace {
+
+using Inputs = std::vector<Tensor>;
+
+Tensor wave(at::IntArrayRef shape, double from, double size = 1.0) {
+  const int64_t n = c10::multiply_integers(shape);
+  return ((arange(0, n).to(at::kDouble) * 1.7 + from * 13).sin() * size).to(at::kFloat).view(shape);
+}
+
+// Runs f on fresh leaves of the inputs, back-propagates a small multiple, returns value and gradients.
+Inputs with_gradients(const std::function<Tensor(const Inputs&)>& f, const Inputs& inputs) {
+  Inputs leaves;
+  for (const Tensor& x : inputs) leaves.push_back(x.clone().requires_grad_(true));
+  const Tensor y = f(leaves);
+  (y * wave(y.sizes(), 0.9, 1e-6)).sum().backward();  // below fp16's normal numbers, were it not scaled
+  Inputs all{y.detach()};
+  for (const Tensor& leaf : leaves) all.push_back(leaf.grad());
+  return all;
+}
+
+// Factors are rounded to 2^-12 and sums of a chunk to 2^-11 each; a chain of three products adds them up.
+constexpr double kHalfError = 5e-3;
+
+void expect_close(const std::function<Tensor(const Inputs&)>& half,
+                  const std::function<Tensor(const Inputs&)>& full, const Inputs& inputs) {
+  const Inputs got = with_gradients(half, inputs), want = with_gradients(full, inputs);
+  for (size_t i = 0; i < want.size(); ++i) {
+    ASSERT_TRUE(got[i].defined()) << "gradient " << i;
+    ASSERT_TRUE(got[i].sizes().equals(want[i].sizes())) << "gradient " << i;
+    const double size = want[i].norm().item<double>();
+    EXPECT_GT(size, 0) << i;
+    EXPECT_LE((got[i] - want[i]).norm().item<double>(), kHalfError * size)
+        << (i ? "gradient " : "value ") << i;
+  }
+}
+
+Tensor mlp_f32(const Tensor& x, const Tensor& gate, const Tensor& up, const Tensor& down) {
+  return fused_swiglu(x.matmul(gate.t()), x.matmul(up.t())).matmul(down.t());
+}
+
+TEST(HalfProducts, LinearIsCloseToF32) {
+  expect_close([](const auto& x) { return half_linear(x[0], x[1]); },
+               [](const auto& x) { return x[0].matmul(x[1].t()); },
+               {wave({3, 50, 70}, 0.1, 100.0), wave({45, 70}, 0.2, 0.02)});
+}
+
+TEST(HalfProducts, MlpIsCloseToF32ForWidthsThatFillPackedUnitsOrNot) {
+  for (const int64_t F : {20, 64})
+    expect_close([](const auto& x) { return half_mlp(x[0], x[1], x[2], x[3]); },
+                 [](const auto& x) { return mlp_f32(x[0], x[1], x[2], x[3]); },
+                 {wave({90, 33}, 0.1), wave({F, 33}, 0.2), wave({F, 33}, 0.3), wave({33, F}, 0.4)});
+}
+
+struct MoeCase {
+  int64_t T = 70, D = 24, E = 5, A = 2, M = 12;
+  Tensor expert_TA = arange(0, T* A).mul(7).remainder(4).view({T, A});  // none to the last expert
+  Inputs inputs = {wave({T, D}, 0.1),    wave({T, A}, 0.2),  wave({E, M, D}, 0.3), wave({E, M, D}, 0.4),
+                   wave({E, D, M}, 0.5), wave({20, D}, 0.6), wave({20, D}, 0.7),   wave({D, 20}, 0.8)};
+};
+
+TEST(HalfProducts, ExpertsAreCloseToF32WithAndWithoutASharedOne) {
+  const MoeCase c;
+  expect_close(
+      [&](const auto& x) { return half_moe(x[0], c.expert_TA, x[1], x[2], x[3], x[4], x[5], x[6], x[7]); },
+      [&](const auto& x) {
+        return fused_experts(x[0], c.expert_TA, x[1], x[2], x[3], x[4]) + mlp_f32(x[0], x[5], x[6], x[7]);
+      },
+      c.inputs);
+  const Inputs routed(c.inputs.begin(), c.inputs.begin() + 5);
+  expect_close([&](const auto& x) { return half_experts(x[0], c.expert_TA, x[1], x[2], x[3], x[4]); },
+               [&](const auto& x) { return fused_experts(x[0], c.expert_TA, x[1], x[2], x[3], x[4]); },
+               routed);
+}
+
+TEST(HalfProducts, InputsOfAttentionAreCloseToF32) {
+  const int64_t D = 40, Q = 24, C = 16, R = 8;
+  const auto joined = [](const Tensor& query, const Tensor& kv, const Tensor& rope_key) {
+    return concat({query, kv, rope_key}, -1);
+  };
+  expect_close(
+      [&](const auto& x) {
+        const MlaInputs in = half_mla_inputs(x[0], {x[1], x[2], x[3], x[4], x[5], x[6]}, 1e-6);
+        return joined(in.query, in.kv, in.rope_key);
+      },
+      [&](const auto& x) {
+        const Tensor raw = x[0].matmul(x[4].t());
+        return joined(fused_rms_norm(x[0].matmul(x[1].t()), x[2], 1e-6).matmul(x[3].t()),
+                      fused_rms_norm(raw.narrow(-1, 0, C), x[5], 1e-6).matmul(x[6].t()),
+                      raw.narrow(-1, C, R));
+      },
+      {wave({2, 75, D}, 0.1), wave({Q, D}, 0.2), wave({Q}, 0.3), wave({48, Q}, 0.4), wave({C + R, D}, 0.5),
+       wave({C}, 0.6), wave({56, C}, 0.7)});
+}
+
+TEST(HalfProducts, HeadLossIsCloseToF32AlsoInSeveralPiecesOfRows) {
+  for (const int64_t W : {int64_t{30}, int64_t{400'000}}) {  // the second leaves room for 16 rows at a time
+    const int64_t T = 37, D = 3;
+    std::vector<int64_t> targets;
+    for (int64_t t = 0; t < T; ++t) targets.push_back(t % 5 == 4 ? -100 : t * 7919 % W);
+    const Tensor target_T = from_ints(targets);
+    expect_close([&](const auto& x) { return half_head_loss(x[0], x[1], target_T, 29.0); },
+                 [&](const auto& x) { return fused_head_loss(x[0], x[1], target_T, 29.0); },
+                 {wave({T, D}, 0.1, 3.0), wave({W, D}, 0.2, 3.0)});
+  }
+}
+
+TEST(HalfProducts, NumberOfThreadsDoesNotChangeABit) {
+  const int before = num_threads();
+  const MoeCase c;
+  std::vector<Inputs> runs;
+  for (const int threads : {1, 2}) {
+    set_num_threads(threads);
+    runs.push_back(with_gradients(
+        [&](const auto& x) {
+          return half_moe(x[0], c.expert_TA, x[1], x[2], x[3], x[4], x[5], x[6], x[7]) +
+                 half_mlp(x[0], x[5], x[6], x[7]);
+        },
+        c.inputs));
+  }
+  set_num_threads(before);
+  for (size_t i = 0; i < runs[0].size(); ++i) EXPECT_TRUE(runs[0][i].equal(runs[1][i])) << i;
+}
+
+TEST(HalfProducts, AreRefusedByNameWhereTheyWouldBeSlow) {
+  EXPECT_EQ(products_named("bf16"), Products::kBf16);
+  if (half_is_fast()) {
+    EXPECT_EQ(products_named("f16"), Products::kF16);
+  } else {
+    EXPECT_THROW(products_named("f16"), Error);
+  }
+}
+
+}  // namespace
+}  // namespace hadal
