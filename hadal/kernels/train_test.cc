@@ -87,6 +87,28 @@ TEST(TrainKernels, RmsNormAndItsGradientsEqualTheFormulas) {
   });
 }
 
+TEST(TrainKernels, AddRmsNormIsTheSumAndItsNormBitForBitAndTheGradientTakesAnother) {
+  for_each_case([](const TrainKernels& k, int64_t D, int64_t offset, const std::string& where) {
+    constexpr int64_t kRows = 2, kAll = 2;
+    Array x(kRows * D, offset, 1), delta(kRows * D, offset, 2), gain(D, offset, 3), sum(kRows * D, offset, 4);
+    Array y(kRows * D, offset, 5), again(kRows * D, offset, 6), rstd(kAll, offset, 7),
+        rstd_again(kAll, offset, 8);
+    k.add_rms_norm(x.data(), delta.data(), gain.data(), sum.data(), y.data(), rstd.data(), kRows, D, 1e-3f);
+    k.rms_norm(sum.data(), gain.data(), again.data(), rstd_again.data(), kRows, D, 1e-3f);
+    Array alone(kRows * D, offset, 9), joined(kRows * D, offset, 10), dgain(D, offset, 11);
+    k.rms_norm_backward(delta.data(), x.data(), gain.data(), rstd.data(), nullptr, alone.data(), dgain.data(),
+                        kRows, D);
+    k.rms_norm_backward(delta.data(), x.data(), gain.data(), rstd.data(), y.data(), joined.data(),
+                        dgain.data(), kRows, D);
+    for (int64_t i = 0; i < kRows * D; ++i) {
+      EXPECT_EQ(sum[i], x.data()[i] + delta.data()[i]) << where;
+      EXPECT_EQ(y[i], again[i]) << where;
+      EXPECT_EQ(joined[i], alone.data()[i] + y.data()[i]) << where;
+    }
+    EXPECT_TRUE(sum.guards_hold() && y.guards_hold() && joined.guards_hold() && rstd.guards_hold()) << where;
+  });
+}
+
 TEST(TrainKernels, SwigluAndItsGradientsEqualTheFormulas) {
   for_each_case([](const TrainKernels& k, int64_t n, int64_t offset, const std::string& where) {
     Array gate(n, offset, 1, 8.0), up(n, offset, 2), y(n, offset, 3), dy(n, offset, 4), dgate(n, offset, 5),

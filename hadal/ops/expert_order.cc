@@ -4,11 +4,13 @@
 #include <atomic>
 
 #include "hadal/tensor/make.h"
+#include "hadal/tensor/shape.h"
 
 namespace hadal {
 
 ExpertOrder sort_by_expert(const Tensor& expert_TA, int64_t E) {
-  const int64_t U = expert_TA.numel(), A = expert_TA.size(1);
+  const int64_t T = expert_TA.size(0), A = expert_TA.size(1), U = T * A;
+  HADAL_SHAPE(expert_TA, T, A);
   const Tensor flat = expert_TA.contiguous();
   ExpertOrder order{empty({U}, at::kLong), empty({U}, at::kLong),
                     std::vector<int64_t>(static_cast<size_t>(E + 1), 0)};
@@ -45,7 +47,9 @@ void for_each_expert(const std::vector<int64_t>& begin_E,
 }
 
 std::vector<int64_t> copy_of_row(const Tensor& place_U) {
-  std::vector<int64_t> copy(static_cast<size_t>(place_U.numel()));
+  const int64_t U = place_U.numel();
+  HADAL_SHAPE(place_U, U);
+  std::vector<int64_t> copy(static_cast<size_t>(U));
   const auto* place = static_cast<const int64_t*>(place_U.data_ptr());
   for (size_t c = 0; c < copy.size(); ++c) copy[static_cast<size_t>(place[c])] = static_cast<int64_t>(c);
   return copy;

@@ -15,9 +15,17 @@ namespace {
 
 using Inputs = std::vector<Tensor>;
 
-Tensor wave(at::IntArrayRef shape, double from, double size = 1.0) {
-  const int64_t n = c10::multiply_integers(shape);
-  return ((arange(0, n).to(at::kDouble) * 1.7 + from * 13).sin() * size).to(at::kFloat).view(shape);
+// Noise: sums of products of smooth functions would cancel, and what is left be mostly rounding.
+Tensor noise(at::IntArrayRef shape, double from, double size = 1.0) {
+  const Tensor i = arange(0, c10::multiply_integers(shape)) + static_cast<int64_t>(from * 1000);
+  return (i * i * 31 + i * 17)
+      .remainder(9973)
+      .to(at::kDouble)
+      .div(9973 / 3.4)
+      .sub(1.7)
+      .mul(size)
+      .to(at::kFloat)
+      .view(shape);
 }
 
 // Runs f on fresh leaves of the inputs, back-propagates a small multiple, returns value and gradients.
@@ -25,7 +33,7 @@ Inputs with_gradients(const std::function<Tensor(const Inputs&)>& f, const Input
   Inputs leaves;
   for (const Tensor& x : inputs) leaves.push_back(x.clone().requires_grad_(true));
   const Tensor y = f(leaves);
-  (y * wave(y.sizes(), 0.9, 1e-6)).sum().backward();  // below fp16's normal numbers, were it not scaled
+  (y * noise(y.sizes(), 0.9, 1e-6)).sum().backward();  // below fp16's normal numbers, were it not scaled
   Inputs all{y.detach()};
   for (const Tensor& leaf : leaves) all.push_back(leaf.grad());
   return all;
@@ -54,21 +62,21 @@ Tensor mlp_f32(const Tensor& x, const Tensor& gate, const Tensor& up, const Tens
 TEST(HalfProducts, LinearIsCloseToF32) {
   expect_close([](const auto& x) { return half_linear(x[0], x[1]); },
                [](const auto& x) { return x[0].matmul(x[1].t()); },
-               {wave({3, 50, 70}, 0.1, 100.0), wave({45, 70}, 0.2, 0.02)});
+               {noise({3, 50, 70}, 0.1, 100.0), noise({45, 70}, 0.2, 0.02)});
 }
 
 TEST(HalfProducts, MlpIsCloseToF32ForWidthsThatFillPackedUnitsOrNot) {
   for (const int64_t F : {20, 64})
     expect_close([](const auto& x) { return half_mlp(x[0], x[1], x[2], x[3]); },
                  [](const auto& x) { return mlp_f32(x[0], x[1], x[2], x[3]); },
-                 {wave({90, 33}, 0.1), wave({F, 33}, 0.2), wave({F, 33}, 0.3), wave({33, F}, 0.4)});
+                 {noise({90, 33}, 0.1), noise({F, 33}, 0.2), noise({F, 33}, 0.3), noise({33, F}, 0.4)});
 }
 
 struct MoeCase {
   int64_t T = 70, D = 24, E = 5, A = 2, M = 12;
   Tensor expert_TA = arange(0, T* A).mul(7).remainder(4).view({T, A});  // none to the last expert
-  Inputs inputs = {wave({T, D}, 0.1),    wave({T, A}, 0.2),  wave({E, M, D}, 0.3), wave({E, M, D}, 0.4),
-                   wave({E, D, M}, 0.5), wave({20, D}, 0.6), wave({20, D}, 0.7),   wave({D, 20}, 0.8)};
+  Inputs inputs = {noise({T, D}, 0.1),    noise({T, A}, 0.2),  noise({E, M, D}, 0.3), noise({E, M, D}, 0.4),
+                   noise({E, D, M}, 0.5), noise({20, D}, 0.6), noise({20, D}, 0.7),   noise({D, 20}, 0.8)};
 };
 
 TEST(HalfProducts, ExpertsAreCloseToF32WithAndWithoutASharedOne) {
@@ -101,8 +109,8 @@ TEST(HalfProducts, InputsOfAttentionAreCloseToF32) {
                       fused_rms_norm(raw.narrow(-1, 0, C), x[5], 1e-6).matmul(x[6].t()),
                       raw.narrow(-1, C, R));
       },
-      {wave({2, 75, D}, 0.1), wave({Q, D}, 0.2), wave({Q}, 0.3), wave({48, Q}, 0.4), wave({C + R, D}, 0.5),
-       wave({C}, 0.6), wave({56, C}, 0.7)});
+      {noise({2, 75, D}, 0.1), noise({Q, D}, 0.2), noise({Q}, 0.3), noise({48, Q}, 0.4),
+       noise({C + R, D}, 0.5), noise({C}, 0.6), noise({56, C}, 0.7)});
 }
 
 TEST(HalfProducts, HeadLossIsCloseToF32AlsoInSeveralPiecesOfRows) {
@@ -113,7 +121,7 @@ TEST(HalfProducts, HeadLossIsCloseToF32AlsoInSeveralPiecesOfRows) {
     const Tensor target_T = from_ints(targets);
     expect_close([&](const auto& x) { return half_head_loss(x[0], x[1], target_T, 29.0); },
                  [&](const auto& x) { return fused_head_loss(x[0], x[1], target_T, 29.0); },
-                 {wave({T, D}, 0.1, 3.0), wave({W, D}, 0.2, 3.0)});
+                 {noise({T, D}, 0.1, 3.0), noise({W, D}, 0.2, 3.0)});
   }
 }
 

@@ -10,6 +10,7 @@
 #include "hadal/data/story_text.h"
 #include "hadal/data/token_windows.h"
 #include "hadal/error.h"
+#include "hadal/kernels/half.h"
 #include "hadal/tensor/make.h"
 #include "tests/support/small_model.h"
 #include "tests/support/temporary_folder.h"
@@ -171,7 +172,7 @@ double final_loss(const TrainConfig& config) {
 }
 
 // The gradients of a step differ by about one per cent, now this way and now that.
-TEST(Trainer, Bf16ProductsLearnAlike) {
+TEST(Trainer, Bf16AndF16ProductsLearnAlike) {
   TrainConfig config = small_run(100);
   config.optimizer.lr = 3e-3;
   const auto held_out = [&](const TrainConfig& c) {
@@ -180,11 +181,14 @@ TEST(Trainer, Bf16ProductsLearnAlike) {
     return trainer.measure().loss;
   };
   const double f32 = held_out(config);
-  config.compute.precision = "bf16";
-  const double bf16 = held_out(config);
-  EXPECT_LT(bf16, 3.5);  // an untrained model: 4.9
-  EXPECT_NE(bf16, f32);
-  EXPECT_NEAR(bf16, f32, 0.02 * f32);
+  for (const char* precision : {"bf16", "f16"}) {
+    if (precision == std::string("f16") && !half_is_fast()) continue;
+    config.compute.precision = precision;
+    const double rounded = held_out(config);
+    EXPECT_LT(rounded, 3.5) << precision;  // an untrained model: 4.9
+    EXPECT_NE(rounded, f32) << precision;
+    EXPECT_NEAR(rounded, f32, 0.02 * f32) << precision;
+  }
 }
 
 TEST(Trainer, RecomputingChangesNotABitOfTheRun) {

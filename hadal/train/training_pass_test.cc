@@ -57,12 +57,13 @@ void expect_same_bits(const Pass& got, const Pass& want) {
 
 TEST(Recompute, GradientsAreThoseOfAPassThatKeepsEverythingBitForBit) {
   for (const ModelConfig& config : {small_model(2), v2_model()})
-    for (const bool bf16 : {false, true}) {
+    for (const Products products : {Products::kF32, Products::kBf16, Products::kF16}) {
       const TrainBatch batch(window_of(config));
-      LossConfig loss{.capacity_factor = 0.7, .products = bf16 ? Products::kBf16 : Products::kF32};
+      LossConfig loss{.capacity_factor = 0.7, .products = products};
       const Pass want = run(config, loss, batch);
       for (const Recompute how : {Recompute::kSelective, Recompute::kFull}) {
-        SCOPED_TRACE(testing::Message() << static_cast<int>(how) << (bf16 ? " bf16" : " f32"));
+        SCOPED_TRACE(testing::Message()
+                     << static_cast<int>(how) << ", products " << static_cast<int>(products));
         loss.recompute = how;
         expect_same_bits(run(config, loss, batch), want);
       }

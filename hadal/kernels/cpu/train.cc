@@ -46,16 +46,19 @@ inline float sigmoid(float x) {
   return 1.0f / (1.0f + fast_exp(-x));
 }
 
+// One row, compiled once: what is computed again in the backward pass must be the same bits. Returns 1 / rms.
+__attribute__((noinline)) float norm_row(const float* x, const float* gain, float* y, int64_t D, float eps) {
+  float squares = 0;
+  HADAL_SIMD_SUM(squares)
+  for (int64_t d = 0; d < D; ++d) squares += x[d] * x[d];
+  const float scale = 1.0f / __builtin_sqrtf(squares / (float)D + eps);
+  HADAL_SIMD
+  for (int64_t d = 0; d < D; ++d) y[d] = x[d] * scale * gain[d];
+  return scale;
+}
+
 void rms_norm(const float* x, const float* gain, float* y, float* rstd, int64_t rows, int64_t D, float eps) {
-  for (int64_t r = 0; r < rows; ++r, x += D, y += D) {
-    float squares = 0;
-    HADAL_SIMD_SUM(squares)
-    for (int64_t d = 0; d < D; ++d) squares += x[d] * x[d];
-    const float scale = 1.0f / __builtin_sqrtf(squares / (float)D + eps);
-    rstd[r] = scale;
-    HADAL_SIMD
-    for (int64_t d = 0; d < D; ++d) y[d] = x[d] * scale * gain[d];
-  }
+  for (int64_t r = 0; r < rows; ++r) rstd[r] = norm_row(x + r * D, gain, y + r * D, D, eps);
 }
 
 void add_rms_norm(const float* x, const float* delta, const float* gain, float* sum, float* y, float* rstd,
@@ -63,7 +66,7 @@ void add_rms_norm(const float* x, const float* delta, const float* gain, float* 
   for (int64_t r = 0; r < rows; ++r, x += D, delta += D, sum += D) {
     HADAL_SIMD
     for (int64_t d = 0; d < D; ++d) sum[d] = x[d] + delta[d];
-    rms_norm(sum, gain, y + r * D, rstd + r, 1, D, eps);
+    rstd[r] = norm_row(sum, gain, y + r * D, D, eps);
   }
 }
 
