@@ -21,7 +21,7 @@ namespace {
 const HalfKernels& choose() {
 #ifdef HADAL_HAVE_AVX512FP16
   const char* wanted = std::getenv("HADAL_ISA");
-  const bool forced = wanted && *wanted && std::strcmp(wanted, "avx512") != 0;
+  const bool forced = wanted && *wanted && std::strncmp(wanted, "avx512", 6) != 0;
   __builtin_cpu_init();
   if (!forced && __builtin_cpu_supports("avx512fp16") && __builtin_cpu_supports("avx512dq"))
     return kernels::avx512fp16::kHalf;
