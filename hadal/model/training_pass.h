@@ -17,7 +17,7 @@ enum class Recompute {
 };
 
 struct TrainingPass {
-  Tensor segment_start_BS;     // int64, first position each token sees, its document's; undefined: 0
+  Tensor segment_start_BS;             // int64, first position each token sees, its document's; undefined: 0
   Products products = Products::kF32;  // gate, norms, RoPE, softmax and loss stay in fp32
   Recompute recompute = Recompute::kNone;
   // Which (token, slot) pairs a MoE layer computes, bool [T, A] (V2's token dropping); empty: all.

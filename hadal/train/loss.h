@@ -11,7 +11,7 @@ struct LossConfig {
   double balance_alpha = 1e-4;  // of the sequence-wise balance loss; 0: none
   // Of V2's losses over experts, devices (groups of experts) and what is sent to them; 0: none.
   double expert_alpha = 0, device_alpha = 0, communication_alpha = 0;
-  double capacity_factor = 0;  // of V2's token dropping, kept_slots(); 0: nothing is dropped
+  double capacity_factor = 0;          // of V2's token dropping, kept_slots(); 0: nothing is dropped
   Products products = Products::kF32;  // see TrainingPass
   Recompute recompute = Recompute::kNone;
 };
