@@ -9,7 +9,7 @@ set(HADAL_WARNINGS -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initia
     -Wno-restrict)  # false alarms of g++ 12 on std::string
 
 function(_hadal_target_flags target)
-  target_include_directories(${target} PUBLIC ${CMAKE_SOURCE_DIR})
+  target_include_directories(${target} PUBLIC $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}>)
   target_compile_options(${target} PRIVATE ${HADAL_WARNINGS})
   if(HADAL_SANITIZE)
     target_compile_options(${target} PUBLIC -fsanitize=${HADAL_SANITIZE} -fno-sanitize-recover=all

@@ -2,7 +2,8 @@
 """Who may include whom: reads the #include lines of hadal/ and tests/ against tools/layers.txt.
 
 Fails on an arrow that layers.txt does not draw, on a cycle or a gap in layers.txt itself, on a module it does
-not know, and on a LibTorch header included elsewhere than behind hadal/tensor/ or in a file of cmake/fat.txt.
+not know, on a public header that includes one that is not, and on a LibTorch header included elsewhere than
+behind hadal/tensor/ or in a file of cmake/fat.txt.
 """
 import pathlib
 import re
@@ -54,6 +55,10 @@ def module_of(path, allowed, owners):
     return parts[1]
 
 
+def is_public(path):
+    return path.endswith(".h") and path.count("/") == 1
+
+
 def faults_of_file(path, text, allowed, owners, fat):
     module = module_of(path, allowed, owners)
     is_test = module is None or path.endswith("_test.cc")
@@ -72,7 +77,9 @@ def faults_of_file(path, text, allowed, owners, fat):
             yield f"{where}only tests include {target}"
         if kind == '"' and target.startswith("hadal/") and module:
             other = module_of(target, allowed, owners)
-            if other != module and other not in allowed[module]:
+            if is_public(path) and not is_public(target):
+                yield f"{where}a public header must not include {target}: headers in folders are not installed"
+            elif other != module and other not in allowed[module]:
                 drawn = " ".join(sorted(allowed[module])) or "nothing"
                 yield f"{where}{module} must not include {target}: tools/layers.txt lets it see {drawn}"
 

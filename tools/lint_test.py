@@ -56,13 +56,17 @@ class Layers(Tree):
         self.write("hadal/base/file.cc", '\n#include "hadal/model/mla.h"\n')
         self.refused(self.faults(), "hadal/base/file.cc:2", "base must not include hadal/model/mla.h")
 
+    def test_a_public_header_that_includes_an_internal_one_is_refused(self):
+        self.write("hadal/model.h", '#include "hadal/error.h"\n#include "hadal/model/mla.h"\n')
+        self.refused(self.faults(), "hadal/model.h:2", "must not include hadal/model/mla.h")
+
     def test_an_include_in_odd_spacing_counts(self):
         self.write("hadal/base/file.cc", '  #  include   "hadal/model/mla.h"\n')
         self.refused(self.faults(), "base must not include")
 
     def test_a_public_header_belongs_to_its_module(self):
-        self.write("hadal/config.h", '#include "hadal/model/mla.h"\n')
-        self.refused(self.faults(), "config must not include hadal/model/mla.h")
+        self.write("hadal/config.h", '#include "hadal/model.h"\n')
+        self.refused(self.faults(), "config must not include hadal/model.h")
         self.write("hadal/config.h", "")
         self.write("hadal/base/file.cc", '#include "hadal/config.h"\n')
         self.refused(self.faults(), "base must not include hadal/config.h")

@@ -1,0 +1,42 @@
+# cmake --install. Component `programs`: hadal, and hadal-compute where it is built. Component `library`: the
+# public headers, the static libraries of the torch-free modules behind them, and the package with which
+# find_package(hadal) gives hadal::hadal.
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+install(TARGETS hadal RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT programs)
+if(TARGET hadal-compute)
+  # Where hadal looks for it, whatever CMAKE_INSTALL_LIBEXECDIR says.
+  install(TARGETS hadal-compute RUNTIME DESTINATION libexec/hadal COMPONENT programs)
+  set_target_properties(hadal-compute PROPERTIES INSTALL_RPATH ${HADAL_LIBTORCH}/torch/lib)
+endif()
+
+# One name for the user; what stands behind it, in which order and with which libraries, are the targets' own facts.
+add_library(hadal_public INTERFACE)
+add_library(hadal::hadal ALIAS hadal_public)
+set_target_properties(hadal_public PROPERTIES EXPORT_NAME hadal)
+target_compile_features(hadal_public INTERFACE cxx_std_20)
+target_link_libraries(hadal_public INTERFACE hadal_engine hadal_checkpoint hadal_tokenizer hadal_planner hadal_config
+                                             hadal_base)
+
+set(installed_modules base config kernels network planner tokenizer checkpoint engine)
+foreach(module ${installed_modules})
+  set_target_properties(hadal_${module} PROPERTIES EXPORT_NAME ${module})
+  install(TARGETS hadal_${module} EXPORT hadal_targets
+          ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT library
+          INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+endforeach()
+install(TARGETS hadal_public EXPORT hadal_targets INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+
+# Headers in folders stay behind: they may change without notice.
+file(GLOB public_headers CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/hadal/*.h)
+install(FILES ${public_headers} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/hadal COMPONENT library)
+
+set(package_folder ${CMAKE_INSTALL_LIBDIR}/cmake/hadal)
+install(EXPORT hadal_targets FILE hadal-targets.cmake NAMESPACE hadal:: DESTINATION ${package_folder}
+        COMPONENT library)
+configure_package_config_file(${CMAKE_SOURCE_DIR}/cmake/hadal-config.cmake.in ${CMAKE_BINARY_DIR}/hadal-config.cmake
+                              INSTALL_DESTINATION ${package_folder})
+write_basic_package_version_file(${CMAKE_BINARY_DIR}/hadal-config-version.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${CMAKE_BINARY_DIR}/hadal-config.cmake ${CMAKE_BINARY_DIR}/hadal-config-version.cmake
+        DESTINATION ${package_folder} COMPONENT library)
