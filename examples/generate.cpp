@@ -32,7 +32,9 @@ int main(int argc, char** argv) {
   try {
     hadal::Engine engine = hadal::Engine::open(argv[1]);
     for (int i = 2; i < argc; ++i) {
-      hadal::Request request{.prompt = prompt_ids(engine, argv[i]), .max_tokens = 16};
+      hadal::Request request;
+      request.prompt = prompt_ids(engine, argv[i]);
+      request.max_tokens = 16;
       request.sampling.temperature = 0;  // greedy
       engine.submit(request);
     }
