@@ -84,8 +84,12 @@ TEST(Engine, AnswersDoNotDependOnBatchChunksThreadsPrefixesOrSpeculation) {
         std::map<RequestId, std::vector<int32_t>> again;
         for (const auto& [request, tokens] : run_together(engine, all)) again[request - all.size()] = tokens;
         EXPECT_EQ(again, want) << "second round";
-        if (reuse) EXPECT_GT(engine.stats().reused_tokens, 0);
-        if (speculation == Speculation::kOn) EXPECT_GT(engine.stats().drafted_tokens, 0);
+        if (reuse) {
+          EXPECT_GT(engine.stats().reused_tokens, 0);
+        }
+        if (speculation == Speculation::kOn) {
+          EXPECT_GT(engine.stats().drafted_tokens, 0);
+        }
       }
 }
 

@@ -260,10 +260,11 @@ EngineBenchResult bench_engine(const std::filesystem::path& model, const EngineB
   if (o.work == "spec") return bench_speculation(model, o);
   WorkerPool pool(o.threads);
   Network network(open_network(model), pool);
-  if (o.prompt_tokens + o.new_tokens > network.config().max_positions)
+  const int64_t tokens = o.prompt_tokens + (o.work == "prefill" ? 0 : o.new_tokens);
+  if (tokens > network.config().max_positions)
     throw Error(ErrorCode::kInvalidArgument,
-                cat("[engine.bench] ", o.prompt_tokens, " + ", o.new_tokens,
-                    " tokens, the model's context is ", network.config().max_positions, ". Ask for fewer."));
+                cat("[engine.bench] ", tokens, " tokens, the model's context is ",
+                    network.config().max_positions, ". Ask for fewer."));
   EngineBenchResult result = bench_network(network, o);
   result.bandwidth_share = result.bytes_per_token * result.tokens_per_second / machine.read_bandwidth;
   result.peak_share = result.flops_per_token * result.tokens_per_second / machine.fma_peak;
