@@ -163,8 +163,8 @@ class Chat(WithModel):
         self.assertEqual(answers[0], answers[1])
 
     def test_turns_follow_the_chat_format_when_one_is_named(self):
-        # A second turn's prompt holds the first turn, so it is longer and the first one's rows are reused.
-        result = self.chat("Mira\nOlo\n", "--template", "v3")
+        # A second turn's prompt holds the first turn, so it is longer and the first one's full pages are reused.
+        result = self.chat("Mira " * 80 + "\nOlo\n", "--template", "v3")
         usage = [line for line in result.err.splitlines() if "prompt tokens" in line]
         self.assertEqual(len(usage), 2, result.err)
         first, second = (int(line.split()[0]) for line in usage)
