@@ -2,42 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <vector>
 
+#include "hadal/network/routing.h"
 #include "hadal/tensor/make.h"
 #include "hadal/tensor/shape.h"
 
 namespace hadal {
 namespace {
-
-constexpr float kClosed = -std::numeric_limits<float>::infinity();
-
-// Indices of the k greatest, ascending; of equal scores the lower index.
-void top(const float* score, int64_t n, int64_t k, std::vector<int64_t>& chosen) {
-  chosen.clear();
-  const auto taken = [&](int64_t i) { return std::find(chosen.begin(), chosen.end(), i) != chosen.end(); };
-  for (int64_t a = 0; a < k; ++a) {
-    int64_t best = -1;
-    for (int64_t i = 0; i < n; ++i)
-      if ((best < 0 || score[i] > score[best]) && !taken(i)) best = i;
-    chosen.push_back(best);
-  }
-  std::sort(chosen.begin(), chosen.end());
-}
-
-// A group's best score, or the sum of its two best.
-float group_score(const MoeConfig& moe, const float* score, int64_t size) {
-  float first = kClosed, second = kClosed;
-  for (int64_t i = 0; i < size; ++i) {
-    if (score[i] > first) {
-      second = first, first = score[i];
-    } else if (score[i] > second) {
-      second = score[i];
-    }
-  }
-  return moe.choice == Choice::kGroupMax ? first : first + second;
-}
 
 // Indices of the k greatest along the last dimension; equal scores keep the lower index.
 Tensor top_indices(const Tensor& score, int64_t k) {
@@ -70,7 +42,7 @@ Tensor choose_experts_reference(const MoeConfig& moe, const Tensor& affinity_TE,
 }
 
 Tensor choose_experts(const MoeConfig& moe, const Tensor& affinity_TE, const Tensor& bias_E) {
-  const int64_t T = affinity_TE.size(0), E = moe.num_experts, G = moe.num_groups, A = moe.top_k;
+  const int64_t T = affinity_TE.size(0), E = moe.num_experts, A = moe.top_k;
   HADAL_SHAPE(affinity_TE, T, E);
   const bool biased = moe.choice == Choice::kGroupTopTwo;
   if (biased) HADAL_SHAPE(bias_E, E);
@@ -81,20 +53,10 @@ Tensor choose_experts(const MoeConfig& moe, const Tensor& affinity_TE, const Ten
   const auto* shift = biased ? static_cast<const float*>(bias.data_ptr()) : nullptr;
   auto* expert = static_cast<int64_t*>(expert_TA.data_ptr());
   parallel_for(T, 256, [&](int64_t begin, int64_t end) {
-    std::vector<float> score(static_cast<size_t>(E)), group(static_cast<size_t>(G));
-    std::vector<int64_t> chosen;
+    std::vector<float> choice(static_cast<size_t>(E));
+    std::vector<int32_t> chosen(static_cast<size_t>(A));
     for (int64_t t = begin; t < end; ++t) {
-      for (int64_t e = 0; e < E; ++e)
-        score[static_cast<size_t>(e)] = affinity[t * E + e] + (biased ? shift[e] : 0.0f);
-      if (moe.choice != Choice::kGreedy && G > 1) {
-        for (int64_t g = 0; g < G; ++g)
-          group[static_cast<size_t>(g)] = group_score(moe, score.data() + g * (E / G), E / G);
-        top(group.data(), G, moe.num_groups_kept, chosen);
-        for (int64_t g = 0; g < G; ++g)
-          if (std::find(chosen.begin(), chosen.end(), g) == chosen.end())
-            std::fill_n(score.begin() + g * (E / G), E / G, kClosed);
-      }
-      top(score.data(), E, A, chosen);
+      hadal::choose_experts(moe, affinity + t * E, shift, choice.data(), chosen.data());
       std::copy(chosen.begin(), chosen.end(), expert + t * A);
     }
   });

@@ -49,12 +49,11 @@ void close_groups(const MoeConfig& moe, float* choice) {
 
 }  // namespace
 
-void route_token(const MoeConfig& moe, const float* logit, const float* bias, float* affinity, float* choice,
-                 int32_t* expert, float* weight) {
+void choose_experts(const MoeConfig& moe, const float* affinity, const float* bias, float* choice,
+                    int32_t* expert) {
   const int64_t E = moe.num_experts, A = moe.top_k;
-  affinities(moe, logit, affinity);
-  for (int64_t e = 0; e < E; ++e)
-    choice[e] = bias && moe.choice == Choice::kGroupTopTwo ? affinity[e] + bias[e] : affinity[e];
+  const bool biased = bias && moe.choice == Choice::kGroupTopTwo;
+  for (int64_t e = 0; e < E; ++e) choice[e] = biased ? affinity[e] + bias[e] : affinity[e];
   if (moe.choice != Choice::kGreedy && moe.num_groups > 1) close_groups(moe, choice);
   for (int64_t a = 0; a < A; ++a) {
     int64_t best = -1;
@@ -65,6 +64,13 @@ void route_token(const MoeConfig& moe, const float* logit, const float* bias, fl
     choice[best] = std::numeric_limits<float>::quiet_NaN();
   }
   std::sort(expert, expert + A);
+}
+
+void route_token(const MoeConfig& moe, const float* logit, const float* bias, float* affinity, float* choice,
+                 int32_t* expert, float* weight) {
+  affinities(moe, logit, affinity);
+  choose_experts(moe, affinity, bias, choice, expert);
+  const int64_t A = moe.top_k;
   float sum = 0;
   for (int64_t a = 0; a < A; ++a) sum += weight[a] = affinity[expert[a]];
   const bool normalize = moe.normalize && A > 1;

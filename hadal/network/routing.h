@@ -7,6 +7,11 @@
 
 namespace hadal {
 
+// expert [A] ascending, of affinity [E] (unbiased). bias [E] (null: none) steers the choice. Ties: the lower
+// index. choice [E] is scratch.
+void choose_experts(const MoeConfig& moe, const float* affinity, const float* bias, float* choice,
+                    int32_t* expert);
+
 // expert [A] ascending and weight [A], normalised and scaled, from logit [E]. bias [E] (null: none) steers
 // the choice and nothing else. Ties: the lower index. affinity, choice [E] are scratch; affinity holds the
 // unbiased affinities afterwards.
