@@ -14,6 +14,7 @@
 #include "hadal/cli/info_model.h"
 #include "hadal/cli/output.h"
 #include "hadal/cli/version.h"
+#include "hadal/kernels/infer.h"
 
 namespace hadal {
 namespace {
@@ -27,6 +28,7 @@ int info_machine(bool json) {
                       {"build", build_text()},
                       {"cpu", machine.cpu},
                       {"isa", machine.isa},
+                      {"kernels", infer_kernels().isa},
                       {"cores", machine.cores},
                       {"memory_bytes", machine.memory_bytes},
                       {"memory_available_bytes", machine.available_bytes},
@@ -39,7 +41,8 @@ int info_machine(bool json) {
   for (const std::string& one : machine.isa) isa += (isa.empty() ? "" : " ") + one;
   print(cat("version        ", version_text(), "\nbuild          ", build_text(), "\ncpu            ",
             one_line(machine.cpu), "\nisa            ", isa.empty() ? "none of those hadal looks for" : isa,
-            "\ncores          ", machine.cores, "\nmemory         ", human_bytes(machine.memory_bytes), ", ",
+            "\nkernels        ", infer_kernels().isa, " (HADAL_ISA chooses another)", "\ncores          ",
+            machine.cores, "\nmemory         ", human_bytes(machine.memory_bytes), ", ",
             human_bytes(machine.available_bytes), " available\nhadal-compute  ",
             compute.empty() ? "not found: train, eval, logits and quickstart need it" : compute,
             "\nLibTorch       ",

@@ -119,6 +119,7 @@ void Engine::State::check_request(const Request& request) const {
 
 Engine Engine::open(const std::filesystem::path& folder, const EngineConfig& config) {
   check(config);
+  self_test(infer_kernels());
   std::optional<Tokenizer> tokenizer;
   if (std::filesystem::exists(folder / "tokenizer.json")) tokenizer = Tokenizer::load(folder);
   return Engine(open_network(folder), std::move(tokenizer), config);

@@ -119,4 +119,9 @@ const InferKernels& infer_kernels();
 int num_infer_kernels();
 const InferKernels& infer_kernels_at(int index);
 
+// Compares a small product in every format with the scalar table's. Throws internal, naming instruction set
+// and format: better no answer than a wrong one from a processor or compiler that is not what it says.
+// Microseconds.
+void self_test(const InferKernels& kernels);
+
 }  // namespace hadal

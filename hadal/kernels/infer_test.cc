@@ -226,5 +226,23 @@ TEST(InferKernels, ZeroInputsGiveZerosInIntegerFormats) {
   });
 }
 
+TEST(SelfTest, PassesForEveryTableAndCatchesOneThatAddsWrong) {
+  for (int i = 0; i < num_infer_kernels(); ++i) self_test(infer_kernels_at(i));
+  static const InferKernels& good = infer_kernels();
+  InferKernels broken = good;
+  broken.dot_rows = [](const WeightView& w, const void* rows, const int32_t* index, int64_t M, float* y,
+                       int64_t y_stride, int64_t first, int64_t last, void* scratch) {
+    good.dot_rows(w, rows, index, M, y, y_stride, first, last, scratch);
+    if (w.format == WeightFormat::kInt4 && M > 1) y[(M - 1) * y_stride + last - 1] *= 1.01f;
+  };
+  try {
+    self_test(broken);
+    FAIL() << "not noticed";
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find("INT4"), std::string::npos) << e.what();
+    EXPECT_NE(std::string(e.what()).find("HADAL_ISA=scalar"), std::string::npos) << e.what();
+  }
+}
+
 }  // namespace
 }  // namespace hadal
