@@ -9,17 +9,9 @@
 
 namespace hadal {
 
-constexpr int64_t padded_columns(int64_t K) {
-  return (K + kInt4Block - 1) / kInt4Block * kInt4Block;
-}
-// Scales of one row. REQUIRES kInt8 or kInt4, as all below.
-constexpr int64_t row_groups(WeightFormat format, int64_t K) {
-  return padded_columns(K) / (format == WeightFormat::kInt8 ? kInt8Group : kInt4Group);
-}
-
-// x [rows, K] to code [rows, row_bytes] and scale [rows, row_groups] (BF16 bits). The codes are rounded
-// against the rounded scale. INT8: scale = amax / 127. INT4: of some scales near amax / 8, the one with the
-// least squared error. x must be finite. Rows are independent of each other.
+// All: REQUIRES kInt8 or kInt4. x [rows, K] to code [rows, row_bytes] and scale [rows, row_groups] (BF16
+// bits). The codes are rounded against the rounded scale. INT8: scale = amax / 127. INT4: of some scales near
+// amax / 8, the one with the least squared error. x must be finite. Rows are independent of each other.
 void quantise_groups(WeightFormat format, const float* x, int64_t rows, int64_t K, uint8_t* code,
                      uint16_t* scale);
 

@@ -1,8 +1,8 @@
 #include "hadal/engine.h"
 
 #include <algorithm>
-#include <chrono>
 
+#include "hadal/base/clock.h"
 #include "hadal/base/machine.h"
 #include "hadal/base/text.h"
 #include "hadal/engine/engine_state.h"
@@ -12,15 +12,6 @@
 
 namespace hadal {
 namespace {
-
-double now_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-CacheFormat choose_format(const std::string& wanted, const NetworkWeights& weights) {
-  if (wanted != "auto") return cache_format(wanted);
-  return weights.head.format == WeightFormat::kF32 ? CacheFormat::kF32 : CacheFormat::kBF16;
-}
 
 // Pages for the configured tokens, or for what a quarter of the free memory holds.
 int64_t choose_pages(const EngineConfig& config, const ModelConfig& model, CacheFormat format,
@@ -78,7 +69,7 @@ Engine::State::State(NetworkWeights weights, std::optional<Tokenizer> tokenizer_
       tokenizer(std::move(tokenizer_in)),
       model(network.config()),
       speculation(model.mtp_depth == 0 ? Speculation::kOff : config.speculation),
-      format(choose_format(config.cache_dtype, network.weights())),
+      format(choose_cache_format(config.cache_dtype, network.weights())),
       layers(model.num_layers + (speculation == Speculation::kOff ? 0 : 1)),
       num_pages(choose_pages(config, model, format, layers)),
       storage(model.mla, layers, num_pages, format),

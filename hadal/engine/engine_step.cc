@@ -1,8 +1,8 @@
 // One step of the engine: plan, run, choose, draft, finish.
 #include <algorithm>
-#include <chrono>
 #include <exception>
 
+#include "hadal/base/clock.h"
 #include "hadal/base/text.h"
 #include "hadal/engine/engine_state.h"
 #include "hadal/engine/sampler.h"
@@ -12,10 +12,6 @@ namespace hadal {
 namespace {
 
 constexpr size_t kMaxWaitingRows = 256;  // hidden states kept for the MTP module while it is not asked
-
-double now_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 }  // namespace
 

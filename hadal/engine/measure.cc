@@ -1,12 +1,12 @@
 #include "hadal/engine/measure.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <functional>
 #include <numeric>
 #include <set>
 
+#include "hadal/base/clock.h"
 #include "hadal/base/random.h"
 #include "hadal/base/text.h"
 #include "hadal/engine/open_network.h"
@@ -16,10 +16,6 @@
 
 namespace hadal {
 namespace {
-
-double now_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 std::vector<int32_t> random_ids(int64_t n, int64_t vocab_size, uint64_t stream) {
   std::vector<int32_t> ids;
@@ -42,11 +38,7 @@ uint64_t hash_of(const std::vector<float>& values) {
 }
 
 int64_t bytes_of(const WeightView& w) {
-  const int64_t padded = (w.K + 127) / 128 * 128;
-  int64_t scales = 0;
-  if (w.format == WeightFormat::kInt8) scales = padded / kInt8Group * 2;
-  if (w.format == WeightFormat::kInt4) scales = padded / kInt4Group * 2;
-  return w.N * (row_bytes(w.format, w.K) + scales);
+  return w.N * (row_bytes(w.format, w.K) + 2 * row_groups(w.format, w.K));
 }
 int64_t bytes_of(const MlpView& mlp) {
   return bytes_of(mlp.gate) + bytes_of(mlp.up) + bytes_of(mlp.down);
@@ -102,9 +94,7 @@ class Feeder {
  public:
   Feeder(Network& network, const std::string& cache_dtype, int64_t sequences, int64_t capacity)
       : network_(network),
-        format_(cache_dtype != "auto"                                 ? cache_format(cache_dtype)
-                : network.weights().head.format == WeightFormat::kF32 ? CacheFormat::kF32
-                                                                      : CacheFormat::kBF16),
+        format_(choose_cache_format(cache_dtype, network.weights())),
         pages_each_((capacity + kPageTokens - 1) / kPageTokens),
         pages_(network.config().mla, network.config().num_layers, sequences * pages_each_, format_),
         logits_(static_cast<size_t>(sequences * network.config().vocab_size)) {

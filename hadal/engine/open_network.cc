@@ -161,4 +161,9 @@ NetworkWeights open_network(const std::filesystem::path& folder) {
   return Opener(config, checkpoint).open();
 }
 
+CacheFormat choose_cache_format(const std::string& wanted, const NetworkWeights& weights) {
+  if (wanted != "auto") return cache_format(wanted);
+  return weights.head.format == WeightFormat::kF32 ? CacheFormat::kF32 : CacheFormat::kBF16;
+}
+
 }  // namespace hadal

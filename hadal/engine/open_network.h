@@ -2,6 +2,7 @@
 #pragma once
 #include <filesystem>
 
+#include "hadal/network/latent_pages.h"
 #include "hadal/network/weights.h"
 
 namespace hadal {
@@ -10,5 +11,8 @@ namespace hadal {
 // when used. F16 matrices become F32 copies. MTP modules the file does not hold are left out.
 // Throws what load_config and open_checkpoint throw, invalid_config if they do not fit, unsupported.
 NetworkWeights open_network(const std::filesystem::path& folder);
+
+// The cache's format by name; "auto": F32 for a model stored in F32, else BF16. Throws invalid_argument.
+CacheFormat choose_cache_format(const std::string& wanted, const NetworkWeights& weights);
 
 }  // namespace hadal

@@ -22,9 +22,19 @@ enum class WeightFormat {
 };
 constexpr int64_t kInt8Group = 128, kInt4Group = 64, kInt4Block = 128;
 
+// Values of a stored row of K in the integer formats: padded to whole blocks.
+constexpr int64_t padded_columns(int64_t K) {
+  return (K + kInt4Block - 1) / kInt4Block * kInt4Block;
+}
+// BF16 scales of one row; 0 for formats that have none of their own.
+constexpr int64_t row_groups(WeightFormat format, int64_t K) {
+  if (format == WeightFormat::kInt8) return padded_columns(K) / kInt8Group;
+  if (format == WeightFormat::kInt4) return padded_columns(K) / kInt4Group;
+  return 0;
+}
+
 // Bytes of one stored row of K values.
 constexpr int64_t row_bytes(WeightFormat format, int64_t K) {
-  const int64_t padded = (K + 127) / 128 * 128;
   switch (format) {
     case WeightFormat::kF32:
       return 4 * K;
@@ -33,9 +43,9 @@ constexpr int64_t row_bytes(WeightFormat format, int64_t K) {
     case WeightFormat::kFp8:
       return K;
     case WeightFormat::kInt8:
-      return padded;
+      return padded_columns(K);
     case WeightFormat::kInt4:
-      return padded / 2;
+      return padded_columns(K) / 2;
   }
   return 0;
 }
@@ -51,12 +61,9 @@ struct WeightView {
 };
 // Rows [first, first + count) of a matrix.
 constexpr WeightView rows_of(WeightView w, int64_t first, int64_t count) {
-  const int64_t padded = (w.K + 127) / 128 * 128;
   w.data = static_cast<const char*>(w.data) + first * row_bytes(w.format, w.K);
-  if (w.format == WeightFormat::kInt8)
-    w.scale = static_cast<const char*>(w.scale) + first * (padded / kInt8Group) * 2;
-  if (w.format == WeightFormat::kInt4)
-    w.scale = static_cast<const char*>(w.scale) + first * (padded / kInt4Group) * 2;
+  if (const int64_t groups = row_groups(w.format, w.K); groups > 0)
+    w.scale = static_cast<const char*>(w.scale) + first * groups * 2;
   w.first_row += first;
   w.N = count;
   return w;

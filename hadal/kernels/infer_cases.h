@@ -68,7 +68,7 @@ inline float drawn(uint64_t stream, int64_t i) {
 struct StoredMatrix {
   // first_row: where its rows lie in a larger FP8 matrix. misplaced: bytes between its end and the edge.
   StoredMatrix(WeightFormat format, int64_t N, int64_t K, int64_t first_row = 0, int64_t misplaced = 0)
-      : padded((K + 127) / 128 * 128),
+      : padded(padded_columns(K)),
         data(N * row_bytes(format, K), misplaced),
         scale(scale_bytes(format, N, K, first_row), misplaced % 3),
         value(static_cast<size_t>(N * K)) {

@@ -133,9 +133,7 @@ void Network::reserve(const Step& step) {
                       U * bytes(moe.expert_dim) + T * bytes(shared)}));
       }
     own.normed.ensure(step.redundant ? T * std::max({D, mla.query_latent, C}) : 0);
-    own.head_rows.ensure(T * kernels.prepared_bytes(WeightFormat::kF32, std::max(C, mla.cache_dim())) +
-                         T * kernels.prepared_bytes(WeightFormat::kInt8, C) +
-                         T * kernels.prepared_bytes(WeightFormat::kBF16, C));
+    for (const WeightFormat format : ws.formats) own.head_rows.ensure(T * kernels.prepared_bytes(format, C));
     own.product.ensure(T * std::max(D, mla.cache_dim()));
     own.max.ensure(2 * std::max(kGroupRows, H)), own.sum.ensure(2 * std::max(kGroupRows, H));
     const int64_t rows = std::max(kGroupRows, H);

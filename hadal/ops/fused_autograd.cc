@@ -11,6 +11,7 @@
 
 #include "hadal/base/check.h"
 #include "hadal/kernels/train.h"
+#include "hadal/ops/data.h"
 #include "hadal/ops/expert_order.h"
 #include "hadal/ops/fused.h"
 #include "hadal/ops/half.h"
@@ -24,13 +25,6 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using Tensors = torch::autograd::variable_list;
-
-float* floats(const Tensor& x) {
-  return static_cast<float*>(x.data_ptr());
-}
-const int64_t* longs(const Tensor& x) {
-  return static_cast<const int64_t*>(x.data_ptr());
-}
 
 // Rows a thread takes at least: enough work that starting it does not show.
 int64_t grain(int64_t row_values) {

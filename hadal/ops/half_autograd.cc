@@ -7,6 +7,7 @@
 #include "hadal/base/check.h"
 #include "hadal/kernels/half.h"
 #include "hadal/kernels/train.h"
+#include "hadal/ops/data.h"
 #include "hadal/ops/expert_order.h"
 #include "hadal/ops/half.h"
 #include "hadal/tensor/make.h"
@@ -19,14 +20,8 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using Tensors = torch::autograd::variable_list;
 
-float* floats(const Tensor& x) {
-  return static_cast<float*>(x.data_ptr());
-}
 uint16_t* halves(const Tensor& x) {
   return static_cast<uint16_t*>(x.data_ptr());
-}
-const int64_t* longs(const Tensor& x) {
-  return static_cast<const int64_t*>(x.data_ptr());
 }
 Tensor empty_half(at::IntArrayRef shape) {
   return at::empty(shape, at::kHalf);

@@ -1,4 +1,5 @@
 // The inference kernels as plain loops: what runs everywhere, and the oracle of the other tables.
+#include "hadal/kernels/cpu/exp.h"
 #include "hadal/kernels/cpu/infer_formats.h"
 
 #define HADAL_SIMD _Pragma("omp simd")
@@ -14,24 +15,6 @@ inline float tree_sum(const float* lane) {
   for (int64_t width = 4; width > 0; width /= 2)
     for (int64_t j = 0; j < width; ++j) half[j] += half[j + width];
   return half[0];
-}
-
-// exp to 2 ulp: x = n ln 2 + r, degree-6 polynomial on r, exponent added as bits. Below -87: ~0.
-inline float exp_of(float x) {
-  x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
-  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
-  const float shifted = x * 1.44269504088896341f + kRound;
-  const float n = shifted - kRound;
-  const float r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  const int32_t exponent = (load_from<int32_t>(&shifted) - 0x4B400000) << 23;
-  return float_of((uint32_t)(load_from<int32_t>(&p) + exponent));
 }
 
 // Prepared: floats padded with zeros to whole lanes; or int8 codes padded to 128, then a scale per 128.
@@ -194,7 +177,7 @@ void softmax_rows(float* score, int64_t score_stride, const int64_t* visible, fl
     for (int64_t l = 1; l < visible[m]; ++l) top = score[l] * scale > top ? score[l] * scale : top;
     float lane[kLanes] = {};
     for (int64_t l = 0; l < visible[m]; ++l) {
-      score[l] = exp_of(score[l] * scale - top);
+      score[l] = fast_exp(score[l] * scale - top);
       lane[l % kLanes] += score[l];
     }
     for (int64_t l = visible[m]; l < L; ++l) score[l] = 0;
@@ -207,7 +190,7 @@ void merge_splits(float* max, float* sum, float* out, int64_t out_stride, const 
                   const float* next_sum, const float* next_out, int64_t next_stride, int64_t M, int64_t C) {
   for (int64_t m = 0; m < M; ++m, out += out_stride, next_out += next_stride) {
     const float top = max[m] > next_max[m] ? max[m] : next_max[m];
-    const float old_part = exp_of(max[m] - top), next_part = exp_of(next_max[m] - top);
+    const float old_part = fast_exp(max[m] - top), next_part = fast_exp(next_max[m] - top);
     max[m] = top;
     sum[m] = sum[m] * old_part + next_sum[m] * next_part;
     for (int64_t c = 0; c < C; ++c) out[c] = out[c] * old_part + next_out[c] * next_part;
@@ -225,7 +208,7 @@ void rms_norm(const float* x, int64_t x_stride, const float* gain, float* y, int
 }
 
 void swiglu(const float* gate, const float* up, float* y, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) y[i] = gate[i] / (1.0f + exp_of(-gate[i])) * up[i];
+  for (int64_t i = 0; i < n; ++i) y[i] = gate[i] / (1.0f + fast_exp(-gate[i])) * up[i];
 }
 
 void add_scaled(const float* x, float scale, float* y, int64_t n) {
