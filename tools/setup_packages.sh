@@ -39,6 +39,7 @@ simdjson.h libsimdjson-dev
 CLI/CLI.hpp libcli11-dev
 gtest/gtest.h libgtest-dev
 toml++/toml.h libtomlplusplus-dev
+boost/beast/core.hpp libboost-dev
 HEADERS
 }
 
