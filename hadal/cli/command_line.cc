@@ -93,6 +93,8 @@ void add_commands(Commands& all, const Handlers& handlers, char** argv) {
   app.formatter(help);
   app.set_help_flag("-h,--help", "print this and exit");
   all.add<RunOptions>(app, "run", "continue a text, or chat", add_run, handlers.run ? handlers.run : run_run);
+  all.add<ServeOptions>(app, "serve", "answer over HTTP as the OpenAI API does, with a page to chat",
+                        add_serve, run_serve);
   all.add(app, "logits", "write a model's logits for given token ids", add_logits,
           or_elsewhere(handlers.logits, handlers, "logits", argv));
   all.add(app, "train", "train a model on a text", add_train,

@@ -31,6 +31,7 @@ int exec_compute(const std::string& command, char** argv);
 std::string find_compute();
 
 int run_run(const RunOptions& options);
+int run_serve(const ServeOptions& options);
 int run_info(const InfoOptions& options);
 int run_inspect(const InspectOptions& options);
 int run_convert(const ConvertCommandOptions& options);

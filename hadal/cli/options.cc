@@ -62,6 +62,15 @@ void sampling_flags(CLI::App& app, RunOptions& o) {
   seed(app, o.sampling.seed, "the same seed gives the same text");
 }
 
+template <class Options>
+void engine_flags(CLI::App& app, Options& o) {
+  choice_flag(app, "--cache-dtype", o.cache_dtype, "of the latent cache; auto: bf16, or f32 for an F32 model",
+              {"auto", "f32", "bf16", "int8", "fp8"});
+  choice_flag(app, "--speculation", o.speculation, "draft with the MTP module; auto: while it pays",
+              {"auto", "on", "off"});
+  threads(app, o.threads);
+}
+
 std::string non_empty(const std::string& text) {
   return text.empty() ? "got \"\", need some text" : "";
 }
@@ -72,6 +81,10 @@ void tokenizer_and_json(CLI::App& app, TokenizerOptions& o) {
 }
 
 }  // namespace
+
+Speculation speculation_of(const std::string& word) {
+  return word == "off" ? Speculation::kOff : word == "on" ? Speculation::kOn : Speculation::kAuto;
+}
 
 void add_run(CLI::App& app, RunOptions& o) {
   model(app, o.model);
@@ -92,12 +105,38 @@ void add_run(CLI::App& app, RunOptions& o) {
   choice_flag(app, "--template", o.chat_template, "chat format instead of the tokenizer's own",
               ChatTemplate::names());
   app.add_option("--system", o.system, "system prompt of the chat")->type_name("TEXT");
-  choice_flag(app, "--cache-dtype", o.cache_dtype, "of the latent cache; auto: bf16, or f32 for an F32 model",
-              {"auto", "f32", "bf16", "int8", "fp8"});
-  choice_flag(app, "--speculation", o.speculation, "draft with the MTP module; auto: while it pays",
-              {"auto", "on", "off"});
-  threads(app, o.threads);
+  engine_flags(app, o);
   json_flag(app, o.json);
+}
+
+void add_serve(CLI::App& app, ServeOptions& o) {
+  model(app, o.model);
+  app.add_option("--name", o.name, "of the model, to clients; default: the folder's")->type_name("TEXT");
+  app.add_option("--host", o.host, "IP address to listen on; another than this machine's own needs a key")
+      ->type_name("ADDRESS")
+      ->capture_default_str();
+  number_flag(
+      app, "--port", o.port, "to listen on; 0: any free one", [](int64_t x) { return x >= 0 && x < 65536; },
+      "an integer from 0 to 65535");
+  file_flag(app, "--api-key-file", o.api_key_file,
+            "file with the key that clients must send; or set HADAL_API_KEY");
+  app.add_flag("--insecure-no-auth", o.insecure, "listen on other addresses without a key");
+  app.add_option("--allowed-host", o.allowed_hosts,
+                 "name in the Host header besides localhost; several times")
+      ->type_name("NAME")
+      ->allow_extra_args(false);
+  app.add_option("--cors-origin", o.cors_origin, "pages of this origin may ask; default: none")
+      ->type_name("URL");
+  choice_flag(app, "--template", o.chat_template, "chat format instead of the tokenizer's own",
+              ChatTemplate::names());
+  count_or_zero_flag(app, "--cache-tokens", o.cache_tokens,
+                     "of the latent cache; 0: a quarter of the free memory");
+  count_flag(app, "--max-sequences", o.max_sequences, "answered at the same time");
+  count_flag(app, "--max-batch-tokens", o.max_batch_tokens, "of one step, prompts and answers together");
+  count_flag(app, "--queue", o.queue_requests, "requests that wait; more are refused with 429");
+  count_flag(app, "--queue-tokens", o.queue_tokens, "tokens of their prompts and answers");
+  not_negative_flag(app, "--deadline", o.deadline_seconds, "seconds for an answer; 0: none");
+  engine_flags(app, o);
 }
 
 void add_logits(CLI::App& app, LogitsOptions& o) {

@@ -38,6 +38,27 @@ struct RunOptions {
   }  // no: chat at the terminal
 };
 
+// Of --speculation's words: auto, on, off.
+Speculation speculation_of(const std::string& word);
+
+struct ServeOptions {
+  std::string model;  // folder
+  std::string name;   // to clients; "": the folder's name
+  std::string host = "127.0.0.1";
+  int64_t port = 8000;
+  std::string api_key_file;  // "": the environment's HADAL_API_KEY, if any
+  bool insecure = false;     // serve others than this machine without a key
+  std::vector<std::string> allowed_hosts;
+  std::string cors_origin;
+  std::string chat_template;
+  std::string cache_dtype = "auto", speculation = "auto";
+  int64_t cache_tokens = 0;  // 0: a quarter of the free memory
+  int64_t max_sequences = 64, max_batch_tokens = 512;
+  int64_t queue_requests = 256, queue_tokens = 1 << 18;
+  double deadline_seconds = 600;  // 0: none
+  int64_t threads = 0;
+};
+
 struct LogitsOptions {
   std::string model;
   std::string ids_file;
@@ -165,6 +186,7 @@ struct CompletionOptions {
 };
 
 void add_run(CLI::App& app, RunOptions& options);
+void add_serve(CLI::App& app, ServeOptions& options);
 void add_logits(CLI::App& app, LogitsOptions& options);
 void add_train(CLI::App& app, TrainOptions& options);
 void add_eval(CLI::App& app, EvalOptions& options);

@@ -63,9 +63,7 @@ void print_json(const Answer& answer) {
 EngineConfig engine_config(const RunOptions& o) {
   EngineConfig config{
       .threads = static_cast<int>(o.threads), .cache_dtype = o.cache_dtype, .max_sequences = 1};
-  config.speculation = o.speculation == "off"  ? Speculation::kOff
-                       : o.speculation == "on" ? Speculation::kOn
-                                               : Speculation::kAuto;
+  config.speculation = speculation_of(o.speculation);
   return config;
 }
 

@@ -1,0 +1,105 @@
+// The thread that owns the engine, and the two queues that join it to the thread of the sockets. Knows no
+// JSON.
+#pragma once
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "hadal/engine.h"
+#include "hadal/error.h"
+
+namespace hadal {
+
+using JobId = uint64_t;
+
+// What happened to a job: a delta, or the error that ended it.
+struct JobEvent {
+  JobId job = 0;
+  Delta delta;
+  std::string error;  // not empty: the job is over
+  ErrorCode code = ErrorCode::kInternal;
+};
+
+struct QueueLimits {
+  int64_t requests = 256;    // waiting for their first token
+  int64_t tokens = 1 << 18;  // of their prompts and answers
+};
+
+class EngineThread {
+ public:
+  // Called on the engine's thread after each step that gave something; must only pass the events on.
+  using Deliver = std::function<void(std::vector<JobEvent>)>;
+
+  EngineThread(Engine engine, const QueueLimits& limits);
+  ~EngineThread();  // stop()
+  EngineThread(const EngineThread&) = delete;
+
+  // Once, before the first submit.
+  void start(Deliver deliver);
+
+  // Ends the thread and what runs; no event follows.
+  void stop();
+
+  // Any thread, at once: queues a job, or 0 if the queue is full.
+  JobId submit(Request request);
+  // Any thread: ends a job before the next step; at most the events of the step in progress follow.
+  void cancel(JobId job);
+
+  // A copy that is at most a step or a tenth of a second old.
+  EngineStats stats() const;
+  int64_t queued_requests() const;    // without a first token yet
+  int64_t jobs() const;               // not ended
+  double seconds_since_step() const;  // while there is work; 0 when idle
+
+  // Facts that do not change; any thread.
+  const ModelConfig& model() const { return model_; }
+  const std::optional<Tokenizer>& tokenizer() const { return tokenizer_; }
+  int64_t context() const { return context_; }
+
+ private:
+  struct Command {
+    JobId job = 0;
+    bool cancel = false;
+    Request request;
+  };
+  struct Waiting {
+    int64_t tokens = 0;
+    bool first_token = false;
+  };
+
+  void loop();
+  bool take_commands(std::vector<Command>& commands);
+  void apply(Command& command, std::vector<JobEvent>& events);
+  void step(std::vector<JobEvent>& events);
+  void fail_all(const Error& error, std::vector<JobEvent>& events);
+  void account(const std::vector<JobEvent>& events);
+
+  Engine engine_;
+  const ModelConfig model_;
+  const std::optional<Tokenizer> tokenizer_;
+  const int64_t context_;
+  const QueueLimits limits_;
+  Deliver deliver_;
+
+  // Of the engine's thread alone.
+  std::unordered_map<JobId, RequestId> request_of_;
+  std::unordered_map<RequestId, JobId> job_of_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable wake_;
+  std::vector<Command> commands_;
+  std::unordered_map<JobId, Waiting> live_;
+  int64_t queued_requests_ = 0, queued_tokens_ = 0;
+  JobId next_job_ = 1;
+  bool stopping_ = false;
+  EngineStats stats_;
+  double stats_time_ = 0, last_step_ = 0;
+
+  std::thread thread_;
+};
+
+}  // namespace hadal
