@@ -169,7 +169,8 @@ const Tokenizer& Api::need_tokenizer() const {
 Json Api::body_json(const HttpRequest& request) const {
   const std::string_view type =
       std::string_view(request.content_type).substr(0, request.content_type.find(';'));
-  if (!type.empty() && type != kJsonType) throw ApiError(415, "Content-Type: need application/json.");
+  if (!type.empty() && type != kJsonType)
+    throw ApiError(415, "Content-Type: need application/json (curl: -H 'Content-Type: application/json').");
   try {
     return parse_json(request.body, "request body");
   } catch (const Error& error) {

@@ -25,7 +25,7 @@ def all_commands():
 class Commands(ProgramTest):
     def test_every_command_of_the_table_has_help_on_stdout(self):
         paths = all_commands()
-        for name in ("run", "logits", "train", "eval", "quickstart", "info", "inspect", "convert", "tokenizer", "completion"):
+        for name in ("run", "serve", "logits", "train", "eval", "quickstart", "info", "inspect", "convert", "tokenizer", "completion"):
             self.assertIn((name,), paths)
         for name in ("encode", "decode", "info", "chat", "train"):
             self.assertIn(("tokenizer", name), paths)
