@@ -62,6 +62,7 @@ int run_data_build(const DataOptions& options) {
   build.shard_tokens = options.shard_tokens;
   build.held_out_share = options.held_out;
   build.seed = options.seed;
+  build.split_merged = options.split_merged;
   build.eos = options.eos;
   build.workers = options.workers;
   build.overwrite = options.overwrite;

@@ -9,7 +9,7 @@ void set_flags(CLI::App& app, DataOptions& o) {
   number_flag(
       app, "--held-out", o.held_out, "share never trained on", [](double x) { return x >= 0 && x < 1; },
       "a number of at least 0, below 1");
-  count_or_zero_flag(app, "--seed", o.seed, "of the choice of held-out documents");
+  count_or_zero_flag(app, "--seed", o.seed, "of the choice of held-out documents and split tokens");
   app.add_flag("--overwrite", o.overwrite, "replace a data set that is there");
   json_flag(app, o.json);
 }
@@ -34,6 +34,10 @@ void add_data_build(CLI::App& app, DataOptions& o) {
   choice_flag(app, "--split-documents", o.split, "text: what is a document; jsonl: each line is",
               {"file", "blank-line", "line"});
   app.add_option("--eos", o.eos, "token between documents; default: the tokenizer's own")->type_name("TOKEN");
+  number_flag(
+      app, "--split-merged", o.split_merged,
+      "share of the tokens of punctuation and line breaks that is split in two (V3)",
+      [](double x) { return x >= 0 && x <= 1; }, "a number from 0 to 1");
   count_or_zero_flag(app, "--workers", o.workers, "threads; 0: all cores");
   set_flags(app, o);
 }

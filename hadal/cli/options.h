@@ -166,6 +166,7 @@ struct DataOptions {
   int64_t vocab_size = 0;           // convert; 0: known or found
   int64_t shard_tokens = 1 << 25;
   double held_out = 0;
+  double split_merged = 0;  // build
   uint64_t seed = 0;
   int64_t workers = 0;  // 0: all cores
   bool overwrite = false;

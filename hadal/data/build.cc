@@ -10,6 +10,7 @@
 #include "hadal/base/text.h"
 #include "hadal/data/dataset_writer.h"
 #include "hadal/data/epoch_stream.h"
+#include "hadal/data/merged_tokens.h"
 #include "hadal/data/ordered_work.h"
 #include "hadal/error.h"
 #include "hadal/tokenizer.h"
@@ -114,25 +115,30 @@ size_t character_border(std::string_view text, size_t at) {
   return at;
 }
 
-Encoded encode(const Job& job, const Tokenizer& tokenizer, const BuildOptions& options) {
+Encoded encode(const Job& job, const Tokenizer& tokenizer, const MergedTokens& merged,
+               const BuildOptions& options) {
   Encoded out;
-  const auto add = [&](std::string_view text, bool held_out) {
-    const std::vector<int32_t> ids = tokenizer.encode(text, /*parse_special=*/false);
+  const uint64_t merged_stream = substream(stream_id("data.merged"), job.input);
+  const auto add = [&](std::string_view text, int64_t at, bool held_out) {
+    std::vector<int32_t> ids = tokenizer.encode(text, /*parse_special=*/false);
+    if (!held_out)
+      ids = merged.split(std::move(ids), options.split_merged, options.seed,
+                         substream(merged_stream, static_cast<uint64_t>(at)));
     out.ids.insert(out.ids.end(), ids.begin(), ids.end());
     out.ends.push_back(static_cast<int64_t>(out.ids.size()));
     out.held_out.push_back(held_out);
   };
   const double share = options.held_out_share;
   const uint64_t stream = substream(stream_id("data.held_out"), job.input);
-  for_each_document(job.piece, options.split, options.field, job.file->path(),
-                    [&](std::string_view text, int64_t at) {
-                      if (options.split != DocumentSplit::kFile)
-                        return add(text, uniform(options.seed, stream, static_cast<uint64_t>(at)) <= share);
-                      const auto size = static_cast<double>(text.size());
-                      const size_t cut = character_border(text, static_cast<size_t>(size - size * share));
-                      if (cut > 0) add(text.substr(0, cut), false);
-                      if (cut < text.size()) add(text.substr(cut), true);
-                    });
+  for_each_document(
+      job.piece, options.split, options.field, job.file->path(), [&](std::string_view text, int64_t at) {
+        if (options.split != DocumentSplit::kFile)
+          return add(text, at, uniform(options.seed, stream, static_cast<uint64_t>(at)) <= share);
+        const auto size = static_cast<double>(text.size());
+        const size_t cut = character_border(text, static_cast<size_t>(size - size * share));
+        if (cut > 0) add(text.substr(0, cut), at, false);
+        if (cut < text.size()) add(text.substr(cut), at, true);
+      });
   return out;
 }
 
@@ -187,6 +193,8 @@ int64_t largest_vocabulary(const OpenSource& source) {
 
 Manifest build_dataset(const BuildOptions& options) {
   check_shares(options.held_out_share, options.shard_tokens);
+  if (!(options.split_merged >= 0 && options.split_merged <= 1))
+    refuse(cat("share of merged tokens: got ", options.split_merged, ", need 0 to 1."));
   if (options.inputs.empty()) refuse("no input files.");
   const Tokenizer tokenizer = Tokenizer::load(options.tokenizer);
   DatasetFacts facts = facts_of(tokenizer, options.tokenizer, options.eos);
@@ -195,12 +203,17 @@ Manifest build_dataset(const BuildOptions& options) {
     MappedFile exists(input);  // a name mistyped last is noticed first
     facts.inputs.push_back(input.filename().string());
   }
+  const MergedTokens merged(tokenizer);
+  if (options.split_merged > 0 && merged.size() == 0)
+    refuse(cat(options.tokenizer.string(),
+               " has no tokens that join punctuation and line breaks, so there is ",
+               "nothing to split. Leave out the share of merged tokens."));
   DatasetWriter writer(options.out, facts, options.overwrite);
   Inputs inputs(options);
   const int64_t cores = std::max<int64_t>(1, std::thread::hardware_concurrency());
   ordered_work<Job, Encoded>(
       options.workers > 0 ? options.workers : cores, [&] { return inputs.next(); },
-      [&](const Job& job) { return encode(job, tokenizer, options); },
+      [&](const Job& job) { return encode(job, tokenizer, merged, options); },
       [&](Encoded encoded) {
         int64_t begin = 0;
         for (size_t i = 0; i < encoded.ends.size(); ++i) {

@@ -22,8 +22,9 @@ struct BuildOptions {
   // file. [0, 1)
   double held_out_share = 0;
   uint64_t seed = 0;
-  std::string eos;      // token put between documents; "": the tokenizer's own EOS, if it has one
-  int64_t workers = 0;  // threads; 0: as many as cores. The result does not depend on it.
+  double split_merged = 0;  // share of the tokens to train on that MergedTokens splits, drawn alike; [0, 1]
+  std::string eos;          // token put between documents; "": the tokenizer's own EOS, if it has one
+  int64_t workers = 0;      // threads; 0: as many as cores. The result does not depend on it.
   bool overwrite = false;
 };
 

@@ -108,6 +108,36 @@ TEST_F(Build, DoesNotDependOnTheNumberOfWorkers) {
   }
 }
 
+// The choice is by document, whoever takes it apart; the text stays, and what is held out is not touched.
+TEST_F(Build, MergedTokensAreSplitInTrainingDocumentsAlone) {
+  std::string text;
+  for (int i = 0; i < 300; ++i) text += "{\"text\": \"one.\\ntwo three.\\nfour!\\n\"}\n";
+  const std::string learned = "one.\ntwo three.\nfour!\none.\ntwo three.\nfour!\n";
+  const std::vector<std::string_view> of = {learned};
+  save_tokenizer(train_tokenizer({.vocab_size = 300}, of), folder / "tokenizer");
+  BuildOptions o = options(text, DocumentSplit::kJsonl);
+  o.held_out_share = 0.2;
+  const Manifest whole = build_dataset(o);
+  const Texts train = texts(), held_out = texts(true);
+  o.split_merged = 0.5;
+  const Manifest split = build_dataset(o);
+  EXPECT_EQ(texts(), train);
+  EXPECT_EQ(texts(true), held_out);
+  EXPECT_GT(split.train.tokens(), whole.train.tokens() + 100);
+  EXPECT_EQ(split.held_out.shards[0].sha256, whole.held_out.shards[0].sha256);
+  o.workers = 3;
+  EXPECT_EQ(build_dataset(o).train.shards[0].sha256, split.train.shards[0].sha256);
+  o.seed = 1;
+  EXPECT_NE(build_dataset(o).train.shards[0].sha256, split.train.shards[0].sha256);
+  EXPECT_NE(error_of([&] { o.split_merged = 1.5, build_dataset(o); }).find("need 0 to 1"), std::string::npos);
+}
+
+TEST_F(Build, MergedTokensMustExistToBeSplit) {
+  BuildOptions o = options("a.\n", DocumentSplit::kFile);  // one token a byte
+  o.split_merged = 0.1;
+  EXPECT_NE(error_of([&] { build_dataset(o); }).find("nothing to split"), std::string::npos);
+}
+
 TEST_F(Build, EndOfEachFileIsHeldOutWhenFilesAreDocuments) {
   BuildOptions o = options("0123456789ab\u00e9fghijk", DocumentSplit::kFile);  // 20 bytes
   o.held_out_share = 0.35;
