@@ -301,6 +301,14 @@ void check(const TrainConfig& c, const std::string& source) {
   need(c.data.held_out_share >= 0 && c.data.held_out_share < 1, "data.held_out_share", c.data.held_out_share,
        "a share from 0 to below 1");
   need(c.data.fim_rate >= 0 && c.data.fim_rate <= 1, "data.fim_rate", c.data.fim_rate, "a share from 0 to 1");
+  need(c.data.split_merged >= 0 && c.data.split_merged <= 1, "data.split_merged", c.data.split_merged,
+       "a share from 0 to 1");
+  need(c.data.sources.empty() || c.data.split_merged == 0, "data.split_merged", c.data.split_merged,
+       "0 with data.sources: hadal data build --split-merged does it");
+  need(c.data.text.empty() || c.data.fim_rate == 0, "data.fim_rate", c.data.fim_rate,
+       "0 with data.text: a text is one document; hadal data build makes sources of many");
+  need(c.data.text.empty() || !c.data.mask_documents, "data.mask_documents", c.data.mask_documents,
+       "false with data.text: a text is one document; hadal data build makes sources of many");
   need(c.batch.sequences >= 1, "batch.sequences", c.batch.sequences, "at least 1");
   need(c.batch.length >= 2, "batch.length", c.batch.length, "at least 2");
   need(c.batch.micro >= 0, "batch.micro", c.batch.micro, "0 (all at once) or more");

@@ -17,7 +17,7 @@ struct RunSection {
   int64_t threads = 0;  // 0: all cores
   void fields(auto&& f) {
     f("out", out, "run folder; the trained model ends up in it");
-    f("steps", steps, "optimiser steps; 0: as many as fit in run.minutes, fixed after the first ones");
+    f("steps", steps, "optimiser steps; 0: as many as fit in run.minutes, fixed and saved after the first 8");
     f("minutes", minutes, "wall time of training, over all restarts; 0: no limit");
     f("seed", seed, "of initial weights and data order");
     f("threads", threads, "0: all cores");
@@ -37,6 +37,7 @@ struct DataSection {
   std::vector<std::string> sources;  // instead of text: "PATH" or "PATH=WEIGHT"
   std::string tokenizer;             // folder or tokenizer.json; "": learned from the text
   double held_out_share = 0.1;       // of a text: its end
+  double split_merged = 0;
   double fim_rate = 0;
   bool mask_documents = false;
   void fields(auto&& f) {
@@ -44,6 +45,9 @@ struct DataSection {
     f("sources", sources, "token shards to learn from instead, as PATH or PATH=WEIGHT");
     f("tokenizer", tokenizer, "tokenizer.json or its folder; empty: the sources', or learned from the text");
     f("held_out_share", held_out_share, "share of the tokens, the end, that is only measured on");
+    f("split_merged", split_merged,
+      "of a text: share of the tokens of punctuation and line breaks that is split in two (V3); sources are "
+      "built with it");
     f("fim_rate", fim_rate, "share of the sources' documents with their middle moved to the end");
     f("mask_documents", mask_documents, "sources: attention and targets stay within a document");
   }

@@ -51,6 +51,11 @@ OpenSource open_built(const fs::path& manifest_path) {
   return source;
 }
 
+// Where the last `held_out_share` of `all` tokens starts.
+int64_t cut_at(int64_t all, double held_out_share) {
+  return all - static_cast<int64_t>(std::floor(held_out_share * static_cast<double>(all)));
+}
+
 OpenSource open_files(const fs::path& path) {
   const TokenFiles paths = list_token_files(path);
   OpenSource source;
@@ -132,14 +137,27 @@ DocumentTokens DocumentSet::at(int64_t document) const {
   return {&file, begin - base, end - begin};
 }
 
+OpenSource open_source(std::shared_ptr<const std::vector<int32_t>> ids, const std::string& name,
+                       double held_out_share) {
+  const auto all = static_cast<int64_t>(ids->size()), cut = cut_at(all, held_out_share);
+  const auto part = [&](int64_t first, int64_t last) {
+    std::vector<TokenFile> files;
+    files.push_back(TokenFile::in_memory(ids, name));
+    return DocumentSet(std::move(files), first, last);
+  };
+  OpenSource source;
+  source.format = "text";
+  source.train = part(0, cut), source.held_out = part(cut, all);
+  return source;
+}
+
 OpenSource open_source(const fs::path& path, double held_out_share) {
   fs::path manifest = path.filename() == "manifest.json" ? path : path / "manifest.json";
   if (path.filename() == "manifest.json" && !path.has_parent_path()) manifest = fs::path(".") / path;
   const bool built = fs::is_regular_file(manifest);
   OpenSource source = built ? open_built(manifest) : open_files(path);
   if (held_out_share == 0 || source.held_out.size() > 0) return source;
-  const int64_t all = source.train.tokens();
-  const int64_t cut = all - static_cast<int64_t>(std::floor(held_out_share * static_cast<double>(all)));
+  const int64_t all = source.train.tokens(), cut = cut_at(all, held_out_share);
   std::vector<fs::path> paths;
   for (const TokenFile& file : source.train.files()) paths.push_back(file.path());
   source.train = DocumentSet(open_all(paths), 0, cut);

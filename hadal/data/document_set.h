@@ -61,6 +61,10 @@ struct OpenSource {
   bool has_documents = false;       // false: a file is one document
 };
 
+// Tokens in memory, one document; nothing is appended to it. `name`: for messages.
+OpenSource open_source(std::shared_ptr<const std::vector<int32_t>> ids, const std::string& name,
+                       double held_out_share);
+
 // `held_out_share` of the tokens, the last, is cut off where the source has no held-out part of its own.
 OpenSource open_source(const std::filesystem::path& path, double held_out_share);
 

@@ -117,7 +117,9 @@ std::shared_ptr<RowData> open_feeds(const RowConfig& config) {
   data->config = config;
   data->row_length = config.length + 1 + config.extra;
   for (const SourceConfig& one : config.sources) {
-    data->feeds.push_back({open_source(one.path, config.held_out_share), nullptr, 0});
+    data->feeds.push_back({one.ids ? open_source(one.ids, one.path, config.held_out_share)
+                                   : open_source(one.path, config.held_out_share),
+                           nullptr, 0});
     const OpenSource& source = data->feeds.back().source;
     if (config.mask_documents && !source.has_documents)
       refuse(cat(one.path, ": ", source.format, " files do not say where documents start, so there is ",

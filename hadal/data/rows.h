@@ -21,6 +21,8 @@ namespace hadal {
 struct SourceConfig {
   std::string path;
   double weight = 0;  // share of the rows, relative to the others; 0 for all: by tokens
+  // Tokens in memory instead, one document; `path` names them in messages.
+  std::shared_ptr<const std::vector<int32_t>> ids = nullptr;
 };
 
 struct RowConfig {
@@ -47,7 +49,7 @@ struct RowBatch {
 };
 
 struct SourceInfo {
-  std::string path, format;      // "hadal", "llm.c", "nanoGPT", "Megatron"
+  std::string path, format;      // "hadal", "llm.c", "nanoGPT", "Megatron", "text"
   double share = 0;              // of the rows
   int64_t documents = 0;         // trained on
   int64_t tokens_per_epoch = 0;  // EOS and FIM tokens included

@@ -87,6 +87,39 @@ INSTANTIATE_TEST_SUITE_P(Shapes, EveryTokenOnce,
                                          Case{513, 2, 40, 128, 3, true}, Case{2, 500, 700, 33, 1, true},
                                          Case{17, 1, 5, 3, 0, false}, Case{257, 1, 1, 1, 0, false}));
 
+// A text of one long document in memory: each epoch predicts each token once, in another order, whatever was
+// read before, and none of what is held out.
+TEST(Rows, OfTokensInMemoryPredictEachTokenOncePerEpochToo) {
+  auto ids = std::make_shared<std::vector<int32_t>>(1000);
+  for (int32_t i = 0; i < 1000; ++i) (*ids)[static_cast<size_t>(i)] = i;
+  RowConfig config = config_of("a text", 16, 1);
+  config.sources[0].ids = ids;
+  config.held_out_share = 0.1;
+  const RowSource rows = open_rows(config);
+  EXPECT_EQ(rows.sources()[0].format, "text");
+  EXPECT_EQ(rows.tokens_per_epoch(), 900);
+  EXPECT_EQ(open_held_out_rows(config).num_tokens(), 99);
+  const int64_t last = (2 * 900 + 15) / 16;  // rows of two epochs
+  int64_t missing = 0, more = 0, all = 0, in_order = 0;
+  auto count = targets(rows, config, 0, last);
+  for (int32_t id = 0; id < 900; ++id) {
+    missing += std::max<int64_t>(0, 2 - count[id]), more += std::max<int64_t>(0, count[id] - 2);
+    all += count[id];
+  }
+  EXPECT_LE(missing, 1);                     // the first of all
+  EXPECT_LE(more, last * 16 - 2 * 900 + 1);  // of the third epoch, in the last row
+  EXPECT_EQ(all, last * 16);
+  for (int64_t i = 1; i < last; ++i) in_order += row(rows, i)[0] == row(rows, i - 1)[16];
+  EXPECT_LT(in_order, 10);
+
+  const RowSource other = open_rows(config);
+  EXPECT_EQ(row(other, 77), row(rows, 77));
+  const std::string print = rows.fingerprint();
+  EXPECT_EQ(other.fingerprint(), print);
+  (*ids)[500] = 7;
+  EXPECT_NE(open_rows(config).fingerprint(), print);
+}
+
 // Consecutive rows of the stream overlap by one token and the extra ones: each row, shuffled or not, is a
 // piece of the documents in some order, each followed by EOS.
 TEST(Rows, AreDocumentsWithEosBetween) {

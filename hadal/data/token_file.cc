@@ -67,7 +67,7 @@ TokenFile TokenFile::open(const fs::path& path) {
     return file;
   }
   TokenFile file(path);
-  const auto bytes = file.map_.bytes();
+  const auto bytes = file.bytes_;
   const int32_t first = bytes.size() >= 4 ? load<int32_t>(bytes, 0) : 0;
   if (starts_with(bytes, kShardMagic) || path.extension() == ".tokens")
     file.read_hadal();
@@ -85,9 +85,18 @@ TokenFile TokenFile::open(const fs::path& path) {
   return file;
 }
 
+TokenFile TokenFile::in_memory(std::shared_ptr<const std::vector<int32_t>> ids, fs::path path) {
+  TokenFile file;
+  file.path_ = std::move(path), file.ids_ = std::move(ids);
+  file.bytes_ = std::as_bytes(std::span(*file.ids_));
+  file.format_ = "text";
+  file.num_tokens_ = static_cast<int64_t>(file.ids_->size()), file.width_ = 4;
+  return file;
+}
+
 void TokenFile::read_hadal() {
   format_ = "hadal";
-  header_ = read_shard_header(map_.bytes(), path());
+  header_ = read_shard_header(bytes_, path());
   num_documents_ = header_->documents, num_tokens_ = header_->tokens, vocab_size_ = header_->vocab_size;
   width_ = header_->token_bytes;
   borders_at_ = kShardHeaderBytes;
@@ -96,7 +105,7 @@ void TokenFile::read_hadal() {
 
 void TokenFile::read_llm_c() {
   format_ = "llm.c";
-  const auto bytes = map_.bytes();
+  const auto bytes = bytes_;
   const int64_t size = static_cast<int64_t>(bytes.size());
   if (size < kLlmcHeaderBytes)
     corrupt(path(), size, cat("the file ends in the header: need ", kLlmcHeaderBytes, " bytes."));
@@ -116,7 +125,7 @@ void TokenFile::read_llm_c() {
 
 void TokenFile::read_nanogpt() {
   format_ = "nanoGPT";
-  const int64_t size = static_cast<int64_t>(map_.bytes().size());
+  const int64_t size = static_cast<int64_t>(bytes_.size());
   if (size % 2 != 0) corrupt(path(), size, "an odd number of bytes cannot be 16-bit tokens.");
   num_tokens_ = size / 2;
 }
@@ -137,7 +146,7 @@ void TokenFile::read_megatron(const fs::path& index_path) {
   const int64_t lengths = in.skip(sequences, 4, "the lengths");
   const int64_t pointers = in.skip(sequences, 8, "the pointers");
   const int64_t documents = in.skip(borders, 8, "the documents");
-  const int64_t size = static_cast<int64_t>(map_.bytes().size());
+  const int64_t size = static_cast<int64_t>(bytes_.size());
   std::vector<int64_t> starts;  // of the sequences, and the end
   for (int64_t i = 0; i < sequences; ++i) {
     const auto length = load<int32_t>(in.bytes, lengths + 4 * i);
@@ -170,14 +179,14 @@ void TokenFile::read_megatron(const fs::path& index_path) {
 }
 
 int64_t TokenFile::document_begin(int64_t document) const {
-  if (borders_at_ > 0) return load<int64_t>(map_.bytes(), borders_at_ + 8 * document);
+  if (borders_at_ > 0) return load<int64_t>(bytes_, borders_at_ + 8 * document);
   if (!begins_.empty()) return begins_[static_cast<size_t>(document)];
   return document == 0 ? 0 : num_tokens_;
 }
 
 template <class T>
 void TokenFile::copy(int64_t begin, int64_t count, int32_t* out, int64_t limit) const {
-  const std::byte* from = map_.bytes().data() + tokens_at_ + begin * static_cast<int64_t>(sizeof(T));
+  const std::byte* from = bytes_.data() + tokens_at_ + begin * static_cast<int64_t>(sizeof(T));
   bool bad = false;
   for (int64_t i = 0; i < count; ++i) {
     T value;
@@ -216,10 +225,10 @@ int64_t TokenFile::largest_id() const {
 }
 
 void TokenFile::verify(int64_t vocab_size) const {
-  if (header_ && shard_digest(map_.bytes()) != header_->content)
+  if (header_ && shard_digest(bytes_) != header_->content)
     throw Error(ErrorCode::kCorrupt,
                 cat("[data.tokens] ", path().string(), ": byte 48: the hash of the content is ",
-                    hex(shard_digest(map_.bytes())), ", the header says ", hex(header_->content),
+                    hex(shard_digest(bytes_)), ", the header says ", hex(header_->content),
                     ": the file is damaged. Build it again."));
   std::vector<int32_t> ids(1 << 16);
   for (int64_t at = 0; at < num_tokens_; at += static_cast<int64_t>(ids.size()))
@@ -229,13 +238,17 @@ void TokenFile::verify(int64_t vocab_size) const {
 Sha256Digest TokenFile::identity() const {
   if (header_) return header_->content;
   constexpr int64_t kSamples = 64, kSampleBytes = 4096;
-  const int64_t size = static_cast<int64_t>(map_.bytes().size());
+  const int64_t size = static_cast<int64_t>(bytes_.size());
   Sha256 hash;
   hash.update(cat(format_, " ", size, " ", num_documents_, " ", width_));
   hash.update(begins_.data(), begins_.size() * sizeof(int64_t));
+  if (ids_) {
+    hash.update(bytes_.data(), bytes_.size());
+    return hash.finish();
+  }
   for (int64_t i = 0; i < kSamples; ++i) {
     const int64_t at = std::max<int64_t>(0, size - kSampleBytes) * i / (kSamples - 1);
-    hash.update(map_.bytes().data() + at, static_cast<size_t>(std::min(kSampleBytes, size - at)));
+    hash.update(bytes_.data() + at, static_cast<size_t>(std::min(kSampleBytes, size - at)));
   }
   return hash.finish();
 }

@@ -1,4 +1,5 @@
-// A file of tokens, mapped: hadal's shards, llm.c shards, nanoGPT .bin, Megatron .bin with .idx. Torch-free.
+// A file of tokens, mapped: hadal's shards, llm.c shards, nanoGPT .bin, Megatron .bin with .idx; or tokens in
+// memory, read the same way. Torch-free.
 #pragma once
 #include <cstdint>
 #include <filesystem>
@@ -19,10 +20,12 @@ class TokenFile {
   // other .bin: nanoGPT, 16 bits each. Throws not_found, unsupported (names what is read), corrupt (names
   // file and byte).
   static TokenFile open(const std::filesystem::path& path);
+  // Tokens in memory, one document; `path` names them in errors.
+  static TokenFile in_memory(std::shared_ptr<const std::vector<int32_t>> ids, std::filesystem::path path);
 
-  const std::filesystem::path& path() const { return map_.path(); }  // Megatron: the .bin
-  const std::string& format() const { return format_; }     // "hadal", "llm.c", "nanoGPT", "Megatron"
-  int64_t num_documents() const { return num_documents_; }  // llm.c, nanoGPT: 1, the file
+  const std::filesystem::path& path() const { return path_; }  // Megatron: the .bin
+  const std::string& format() const { return format_; }     // "hadal", "llm.c", "nanoGPT", "Megatron", "text"
+  int64_t num_documents() const { return num_documents_; }  // llm.c, nanoGPT, text: 1
   int64_t num_tokens() const { return num_tokens_; }
   int64_t document_begin(int64_t document) const;     // [0, num_documents]: the last is num_tokens
   int64_t vocab_size() const { return vocab_size_; }  // 0: the format does not say
@@ -37,11 +40,14 @@ class TokenFile {
   // Everything that opening leaves out: the hash (hadal's), every id below the vocabulary.
   void verify(int64_t vocab_size) const;
 
-  // What identifies the content: hadal's hash; else one of size and samples, spread over the file.
+  // What identifies the content: hadal's hash; of tokens in memory one of all, of other formats one of size
+  // and samples, spread over the file.
   Sha256Digest identity() const;
 
  private:
-  explicit TokenFile(const std::filesystem::path& path) : map_(path) {}
+  explicit TokenFile(const std::filesystem::path& path) : path_(path) { map(); }
+  TokenFile() = default;
+  void map() { bytes_ = map_.emplace(path_).bytes(); }
   void read_hadal();
   void read_llm_c();
   void read_nanogpt();
@@ -49,7 +55,10 @@ class TokenFile {
   template <class T>
   void copy(int64_t begin, int64_t count, int32_t* out, int64_t limit) const;
 
-  MappedFile map_;
+  std::filesystem::path path_;
+  std::optional<MappedFile> map_;                    // either this
+  std::shared_ptr<const std::vector<int32_t>> ids_;  // or this holds bytes_
+  std::span<const std::byte> bytes_;
   std::string format_;
   int64_t num_documents_ = 1, num_tokens_ = 0, vocab_size_ = 0;
   int64_t tokens_at_ = 0;        // byte of the first token

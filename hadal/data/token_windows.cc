@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "hadal/base/random.h"
 #include "hadal/base/text.h"
 #include "hadal/error.h"
 #include "hadal/tensor/make.h"
@@ -30,16 +29,6 @@ TokenSplit split_tokens(std::span<const int32_t> ids, double held_out_share, int
   }
   const auto cut = ids.begin() + (n - held_out);
   return {{ids.begin(), cut}, {cut, ids.end()}};
-}
-
-Tensor window_rows(std::span<const int32_t> ids, int64_t first, int64_t n, int64_t X, uint64_t seed) {
-  const int64_t places = static_cast<int64_t>(ids.size()) - X + 1;
-  std::vector<int64_t> starts;
-  for (int64_t row = first; row < first + n; ++row) {
-    const double u = uniform(seed, stream_id("batches"), static_cast<uint64_t>(row));
-    starts.push_back(std::min(static_cast<int64_t>(u * static_cast<double>(places)), places - 1));
-  }
-  return windows_at(ids, starts, X);
 }
 
 Tensor spread_windows(std::span<const int32_t> ids, int64_t most, int64_t X) {

@@ -1,4 +1,4 @@
-// Training batches cut from one long row of tokens.
+// One long row of tokens: what is held out of it, and windows of that to measure on.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -14,10 +14,6 @@ struct TokenSplit {
 };
 // Throws invalid_argument if either part is shorter than one window of X tokens.
 TokenSplit split_tokens(std::span<const int32_t> ids, double held_out_share, int64_t X);
-
-// Rows first ... first + n - 1 of an endless sequence of windows of X tokens at random places, [n, X] int64:
-// row r is a function of (seed, r), whatever was read before.
-Tensor window_rows(std::span<const int32_t> ids, int64_t first, int64_t n, int64_t X, uint64_t seed);
 
 // Up to `most` windows of X tokens at even distances, [n, X] int64: a fixed set to measure on.
 Tensor spread_windows(std::span<const int32_t> ids, int64_t most, int64_t X);

@@ -15,20 +15,8 @@ std::vector<int32_t> counted(int32_t n) {
   return ids;
 }
 
-TEST(TokenWindows, AreRunsOfTheTextAndDependOnSeedAndRowOnly) {
-  const auto ids = counted(1000);
-  const Tensor batch = window_rows(ids, 40, 8, 16, 1);
-  EXPECT_TRUE((batch - batch.narrow(1, 0, 1)).equal(arange(0, 16).expand({8, 16})));
-  EXPECT_TRUE(batch.equal(window_rows(ids, 40, 8, 16, 1)));
-  EXPECT_TRUE(batch.narrow(0, 2, 3).equal(window_rows(ids, 42, 3, 16, 1)));
-  EXPECT_FALSE(batch.equal(window_rows(ids, 48, 8, 16, 1)));
-  EXPECT_FALSE(batch.equal(window_rows(ids, 40, 8, 16, 2)));
-}
-
 TEST(TokenWindows, OneWindowFitsExactly) {
-  const auto ids = counted(16);
-  EXPECT_EQ(window_rows(ids, 0, 3, 16, 1).max().item<int64_t>(), 15);
-  EXPECT_EQ(spread_windows(ids, 4, 16).size(0), 1);
+  EXPECT_EQ(spread_windows(counted(16), 4, 16).size(0), 1);
 }
 
 TEST(TokenWindows, SpreadReachesFromTheFirstTokenToTheLast) {

@@ -1,9 +1,9 @@
 #include "hadal/train/loop.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
+#include "hadal/base/clock.h"
 #include "hadal/base/text.h"
 #include "hadal/error.h"
 #include "hadal/tensor/make.h"
@@ -12,12 +12,6 @@
 
 namespace hadal {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 Recompute recompute_of(const std::string& name) {
   return name == "full" ? Recompute::kFull : name == "selective" ? Recompute::kSelective : Recompute::kNone;
@@ -186,13 +180,17 @@ void Trainer::record_eval() {
   if (hooks_.measured) hooks_.measured(record);
 }
 
-// Fixes the number of steps of a run bounded by time.
-void Trainer::calibrate() {
-  if (process_steps_ == 2) settled_seconds_ = process_seconds_;  // the first steps warm caches and are slower
-  if (counters_.planned_steps > 0 || process_steps_ < kProbeSteps) return;
-  const double one = (process_seconds_ - settled_seconds_) / static_cast<double>(process_steps_ - 2);
-  const double left = 0.98 * config_.run.minutes * 60 - counters_.seconds;
-  counters_.planned_steps = counters_.step + std::max<int64_t>(1, static_cast<int64_t>(left / one));
+// Fixes the number of steps of a run bounded by time: always after the same step, since the rates of the
+// steps before do not know the number yet.
+bool Trainer::calibrate() {
+  TrainCounters& c = counters_;
+  if (c.planned_steps > 0) return false;
+  if (process_steps_ > 2) ++c.probe_steps, c.probe_seconds += step_seconds_;  // the first ones warm caches
+  if (c.step < kProbeSteps) return false;
+  const double one = c.probe_steps > 0 ? c.probe_seconds / static_cast<double>(c.probe_steps) : step_seconds_;
+  const double left = 0.98 * config_.run.minutes * 60 - c.seconds;
+  c.planned_steps = c.step + std::max<int64_t>(1, static_cast<int64_t>(left / one));
+  return true;
 }
 
 bool Trainer::save_is_due() const {
@@ -251,13 +249,13 @@ bool Trainer::roll_back() {
   return true;
 }
 
-void Trainer::after_step(bool last) {
+void Trainer::after_step(bool last, bool save_now) {
   record_step();
   const EvalSection& e = config_.eval;
   if (e.loads_every > 0 && counters_.step % e.loads_every == 0) record_loads();
   if (last || (e.every > 0 && counters_.step % e.every == 0)) record_eval();
   counters_.finished = last;
-  if (last || save_is_due()) save();
+  if (last || (save_now && counters_.skips_in_a_row == 0) || save_is_due()) save();
 }
 
 TrainEnd Trainer::run() {
@@ -265,17 +263,18 @@ TrainEnd Trainer::run() {
   const auto stopping = [&] { return hooks_.stop && hooks_.stop->load(); };
   if (counters_.finished) return TrainEnd::kFinished;
   if (counters_.step == 0 && (!hooks_.metrics || hooks_.metrics->last_step() < 0)) record_eval();
-  auto last_time = Clock::now();
+  const std::function<double()> clock = hooks_.clock ? hooks_.clock : now_seconds;
+  double last_time = clock();
   while (!counters_.finished) {
     if (stopping()) {
       counters_.skips_in_a_row > 0 ? (saved_step_ = -1, save()) : save();
       return TrainEnd::kStopped;
     }
     step();
-    step_seconds_ = seconds_since(last_time);
-    last_time = Clock::now();
+    const double now = clock();
+    step_seconds_ = now - last_time, last_time = now;
     counters_.seconds += step_seconds_, process_seconds_ += step_seconds_, ++process_steps_;
-    calibrate();
+    const bool fixed = calibrate();
     progress_.step = counters_.step, progress_.steps = counters_.planned_steps;
     progress_.seconds = counters_.seconds, progress_.skipped = counters_.skipped;
     progress_.tokens_per_second = static_cast<double>(process_tokens_) / process_seconds_;
@@ -287,7 +286,7 @@ TrainEnd Trainer::run() {
     }
     const bool last = (counters_.planned_steps > 0 && counters_.step >= counters_.planned_steps) ||
                       counters_.seconds >= budget;
-    after_step(last);
+    after_step(last, fixed);
     if (hooks_.report) hooks_.report(progress_);
   }
   return TrainEnd::kFinished;

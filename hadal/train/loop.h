@@ -48,6 +48,7 @@ struct TrainHooks {
   MetricsWriter* metrics = nullptr;
   TensorBoardWriter* tensorboard = nullptr;
   double flops_per_token = 0, peak_flops = 0;  // of training; for MFU, if both are given
+  std::function<double()> clock;               // seconds since some moment; empty: now_seconds()
 };
 
 enum class TrainEnd {
@@ -67,7 +68,8 @@ class Trainer {
   bool resume();
   void resume(const std::filesystem::path& checkpoint);
   // Trains until one of the ends. Metrics, checkpoints and weights are the same whether or not it was stopped
-  // or killed and resumed in between.
+  // or killed and resumed in between. A run bounded by time fixes its number of steps after step 8, whatever
+  // happened before, and saves a checkpoint then: it stays as it is from there on.
   TrainEnd run();
 
   void use_tensorboard(TensorBoardWriter* writer) { hooks_.tensorboard = writer; }
@@ -84,8 +86,8 @@ class Trainer {
   void record_step();
   void record_loads();
   void record_eval();
-  void calibrate();
-  void after_step(bool last);
+  bool calibrate();  // true: this step fixed the number of steps
+  void after_step(bool last, bool save_now);
   bool save_is_due() const;
   void save();
   bool roll_back();
@@ -102,7 +104,7 @@ class Trainer {
   std::vector<double> mtp_losses_;
   bool has_experts_ = false;
   int64_t step_tokens_ = 0, process_tokens_ = 0, process_steps_ = 0;
-  double process_seconds_ = 0, step_seconds_ = 0, settled_seconds_ = 0, saved_at_ = 0;
+  double process_seconds_ = 0, step_seconds_ = 0, saved_at_ = 0;
   int64_t saved_step_ = -1;
 };
 

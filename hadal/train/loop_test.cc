@@ -7,6 +7,7 @@
 
 #include "hadal/base/file.h"
 #include "hadal/config/weight_specs.h"
+#include "hadal/data/rows.h"
 #include "hadal/data/story_text.h"
 #include "hadal/data/token_windows.h"
 #include "hadal/error.h"
@@ -37,17 +38,23 @@ TrainConfig small_run(int64_t steps) {
 TrainRows story_rows(int64_t X) {
   const std::string text = story_text(1, 20'000);
   const TokenSplit split = split_tokens(std::vector<int32_t>(text.begin(), text.end()), 0.1, X);
-  return {
-      .read = [ids = split.train, X](int64_t first, int64_t n) { return window_rows(ids, first, n, X, 1); },
-      .fingerprint = "stories",
-      .held_out_NX = spread_windows(split.held_out, 16, X),
-      .token_bytes = std::vector<int64_t>(128, 1)};
+  RowConfig config{.length = X - 2, .extra = 1, .seed = 1};
+  config.sources = {{.path = "stories", .ids = std::make_shared<const std::vector<int32_t>>(split.train)}};
+  return {.read =
+              [rows = open_rows(config)](int64_t first, int64_t n) {
+                RowBatch batch;
+                rows.read(first, n, batch);
+                return TrainBatch(from_ids(batch.ids).view({batch.rows, batch.length}));
+              },
+          .fingerprint = "stories",
+          .held_out_NX = spread_windows(split.held_out, 16, X),
+          .token_bytes = std::vector<int64_t>(128, 1)};
 }
 
 // A run in a folder of its own; every note is kept.
 struct TestRun {
   TestRun(const std::filesystem::path& folder, const TrainConfig& config, const TrainRows& rows,
-          const std::atomic<bool>* stop = nullptr)
+          const std::atomic<bool>* stop = nullptr, std::function<double()> clock = {})
       : store(folder / "checkpoints", config.checkpoint.keep, config.checkpoint.background, {},
               [this](const std::string& text) { notes += text + "\n"; }),
         metrics(folder),
@@ -55,7 +62,8 @@ struct TestRun {
                 {.note = [this](const std::string& text) { notes += text + "\n"; },
                  .stop = stop,
                  .checkpoints = &store,
-                 .metrics = &metrics}) {}
+                 .metrics = &metrics,
+                 .clock = std::move(clock)}) {}
   std::string notes;
   CheckpointStore store;
   MetricsWriter metrics;
@@ -99,6 +107,17 @@ TEST(Trainer, HeldOutLossFallsAndTheMtpModuleLearnsToGuess) {
   EXPECT_GT(after.mtp_acceptance.at(0), before.mtp_acceptance.at(0) + 0.1);
 }
 
+// Rows of small_run() that end the process, so to say, after a number of steps.
+struct Killed {};
+TrainRows killed_after(int64_t step) {
+  TrainRows rows = story_rows(18);
+  rows.read = [read = rows.read, step](int64_t first, int64_t n) {
+    if (first >= step * 4) throw Killed();
+    return read(first, n);
+  };
+  return rows;
+}
+
 TEST(Trainer, ResumedRunEqualsTheUnbrokenOneBitForBit) {
   const TrainConfig config = small_run(20);
   const TemporaryFolder whole, broken;
@@ -113,14 +132,8 @@ TEST(Trainer, ResumedRunEqualsTheUnbrokenOneBitForBit) {
     EXPECT_EQ(run.trainer.run(), TrainEnd::kStopped);  // before the first step
   }
   {
-    // Killed after step 13: what came after the checkpoint of step 10 is only in the metrics.
-    TrainRows rows = story_rows(18);
-    struct Killed {};
-    rows.read = [read = rows.read](int64_t first, int64_t n) {
-      if (first >= 13 * 4) throw Killed();
-      return read(first, n);
-    };
-    TestRun run(broken.path(), config, rows);
+    // What came after the checkpoint of step 10 is only in the metrics.
+    TestRun run(broken.path(), config, killed_after(13));
     EXPECT_TRUE(run.trainer.resume());
     EXPECT_THROW(run.trainer.run(), Killed);
     EXPECT_EQ(run.metrics.last_step(), 13);
@@ -136,6 +149,39 @@ TEST(Trainer, ResumedRunEqualsTheUnbrokenOneBitForBit) {
   const std::string step = "checkpoints/step-000020/";
   for (const char* file : {"model.safetensors", "optimizer.safetensors", "ema/model.safetensors"})
     EXPECT_EQ(read_file(whole / (step + file)), read_file(broken / (step + file))) << file;
+}
+
+// A clock of 0.1 s a step, so that 3 s are 29 steps; the cosine falls from step 2 on and would show a number
+// of steps that was fixed at another step. Without a checkpoint a killed run leaves metrics alone behind,
+// which who starts it again removes.
+TEST(Trainer, ARunBoundedByTimeKilledBeforeItsLengthIsFixedEndsLikeTheUnbrokenOne) {
+  const auto clock = [now = std::make_shared<double>(0)] { return *now += 0.1; };
+  for (const int64_t every : {0, 3}) {
+    TrainConfig config = small_run(0);
+    config.run.minutes = 0.05, config.checkpoint.every = every;
+    config.schedule.kind = "cosine", config.schedule.warmup_steps = 2;
+    const TemporaryFolder whole, broken;
+    {
+      TestRun run(whole.path(), config, story_rows(18), nullptr, clock);
+      EXPECT_EQ(run.trainer.run(), TrainEnd::kFinished);
+      EXPECT_EQ(run.trainer.counters().step, 29);
+    }
+    for (const int64_t kill : {2, 5, 7, 12}) {
+      const bool saved = every > 0 && kill > 5;
+      for (const char* file : {"metrics.jsonl", "timing.jsonl"})
+        if (!saved) std::filesystem::remove(broken / file);
+      TestRun run(broken.path(), config, killed_after(kill), nullptr, clock);
+      EXPECT_EQ(run.trainer.resume(), saved) << kill;
+      EXPECT_THROW(run.trainer.run(), Killed);
+    }
+    TestRun run(broken.path(), config, story_rows(18), nullptr, clock);
+    EXPECT_TRUE(run.trainer.resume());
+    EXPECT_EQ(run.trainer.counters().step, every > 0 ? 12 : 8);
+    EXPECT_EQ(run.trainer.counters().planned_steps, 29);  // no longer measured
+    EXPECT_EQ(run.trainer.run(), TrainEnd::kFinished);
+    expect_same_tensors(last_state(whole.path(), config), last_state(broken.path(), config));
+    EXPECT_EQ(read_file(whole / "metrics.jsonl"), read_file(broken / "metrics.jsonl"));
+  }
 }
 
 TEST(Trainer, Bf16MomentsLearnAlikeAndResumeBitForBit) {

@@ -49,6 +49,8 @@ Json counters_json(const TrainCounters& c, int64_t optimizer_steps) {
   return {{"format", kFormat},
           {"step", c.step},
           {"planned_steps", c.planned_steps},
+          {"probe_steps", c.probe_steps},
+          {"probe_seconds", c.probe_seconds},
           {"tokens", c.tokens},
           {"next_row", c.next_row},
           {"workers", c.workers},
@@ -79,6 +81,8 @@ TrainCounters counters_of(const Json& state, const std::filesystem::path& folder
     c.next_row = state.at("next_row"), c.skipped = state.at("skipped");
     c.skips_in_a_row = state.at("skips_in_a_row"), c.rollbacks = state.at("rollbacks");
     c.workers = state.value("workers", int64_t{0});
+    c.probe_steps = state.value("probe_steps", int64_t{0});
+    c.probe_seconds = state.value("probe_seconds", 0.0);
     c.seconds = state.at("seconds"), c.finished = state.at("finished");
     c.data = state.at("data").get<std::string>();
     for (const auto& [layer, load] : state.at("load_since").items())

@@ -20,6 +20,8 @@ namespace hadal {
 struct TrainCounters {
   int64_t step = 0;           // done, skipped ones included
   int64_t planned_steps = 0;  // 0: not fixed yet (a run bounded by time in its first steps)
+  int64_t probe_steps = 0;    // until then: steps that were timed
+  double probe_seconds = 0;   // and how long they took
   int64_t tokens = 0;         // trained on
   int64_t next_row = 0;       // of the data
   int64_t workers = 0;        // that share a step's rows: sums depend on it

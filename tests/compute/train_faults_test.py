@@ -61,6 +61,23 @@ class Kills(Folder):
         self.assertEqual(differing, [])
 
 
+    def test_a_run_bounded_by_time_killed_in_its_first_steps_starts_again_cleanly(self):
+        command = self.command("--minutes", "0.02", "--batch.sequences", "8", steps=0)
+        for pause in (0, 0, 0.02):
+            process = subprocess.Popen([HADAL, *command], stderr=subprocess.PIPE)
+            self.addCleanup(process.kill)
+            next(line for line in process.stderr if line.startswith((b"step", b"trained")))
+            time.sleep(pause)
+            self.end(process, signal.SIGKILL)
+        again = hadal(*command)
+        self.assertEqual(again.code, 0, again.err)
+        done = self.steps_in_metrics()
+        self.assertEqual(done, list(range(1, len(done) + 1)))
+        with open(os.path.join(self.out, "checkpoints", self.checkpoints()[-1], "state.json")) as file:
+            state = json.load(file)
+        self.assertEqual((state["step"], state["finished"]), (len(done), True))
+
+
 class Stops(Folder):
     def test_sigterm_saves_and_the_same_command_goes_on(self):
         process = self.start_and_wait_for_steps()

@@ -4,10 +4,10 @@
 #include <cstdio>
 
 #include "hadal/base/file.h"
-#include "hadal/base/sha256.h"
 #include "hadal/base/text.h"
 #include "hadal/cli/compute/training.h"
 #include "hadal/cli/input.h"
+#include "hadal/data/merged_tokens.h"
 #include "hadal/data/token_windows.h"
 #include "hadal/error.h"
 #include "hadal/tensor/make.h"
@@ -42,6 +42,30 @@ void check_fits(const Tokenizer& tokenizer, const ModelConfig& model) {
                     model.vocab_size, ". Raise vocab_size or learn a smaller tokenizer."));
 }
 
+// The ids to train on, shared with whoever reads them.
+std::shared_ptr<const std::vector<int32_t>> split_merged(const Tokenizer& tokenizer,
+                                                         const std::vector<int32_t>& ids,
+                                                         const TrainConfig& config) {
+  const double rate = config.data.split_merged;
+  if (rate == 0) return std::make_shared<const std::vector<int32_t>>(ids);
+  const MergedTokens merged(tokenizer);
+  if (merged.size() == 0)
+    throw Error(ErrorCode::kInvalidConfig,
+                cat("[cli.train] data.split_merged is ", rate, ", but no token of this tokenizer joins ",
+                    "punctuation and line breaks. Set it to 0."));
+  return std::make_shared<const std::vector<int32_t>>(
+      merged.split(ids, rate, config.run.seed, /*document=*/0));
+}
+
+void read_from(const RowSource& source, TrainRows& rows) {
+  rows.fingerprint = source.fingerprint();
+  rows.read = [source](int64_t first, int64_t n) {
+    RowBatch batch;
+    source.read(first, n, batch);
+    return to_batch(batch);
+  };
+}
+
 TrainingData text_data(const TrainConfig& config, const ModelConfig& model, const fs::path& out,
                        bool keep_tokenizer) {
   TrainingData data;
@@ -62,13 +86,12 @@ TrainingData text_data(const TrainConfig& config, const ModelConfig& model, cons
                with_commas(static_cast<int64_t>(ids.size())).c_str(),
                static_cast<double>(text.size()) / static_cast<double>(ids.size()),
                100 * config.data.held_out_share);
-  data.rows.fingerprint =
-      hex(sha256(std::string_view(reinterpret_cast<const char*>(ids.data()), ids.size() * sizeof(int32_t))));
   data.rows.held_out_NX = spread_windows(tokens.held_out, config.eval.windows, X);
-  data.rows.read = [train = std::make_shared<std::vector<int32_t>>(std::move(tokens.train)), X,
-                    seed = config.run.seed](int64_t first, int64_t n) -> TrainBatch {
-    return window_rows(*train, first, n, X, seed);
-  };
+  RowConfig rows = row_config(config, model.mtp_depth);
+  rows.sources = {{.path = config.data.text, .ids = split_merged(*data.tokenizer, tokens.train, config)}};
+  rows.held_out_share = 0;
+  rows.vocab_size = model.vocab_size;
+  read_from(open_rows(rows), data.rows);
   return data;
 }
 
@@ -85,12 +108,7 @@ TrainingData source_data(const TrainConfig& config, const ModelConfig& model, co
   for (const SourceInfo& one : source.sources())
     std::fprintf(stderr, "%s (%s): %s tokens an epoch, %.1f %% of the rows\n", one.path.c_str(),
                  one.format.c_str(), with_commas(one.tokens_per_epoch).c_str(), 100 * one.share);
-  data.rows.fingerprint = source.fingerprint();
-  data.rows.read = [source](int64_t first, int64_t n) {
-    RowBatch batch;
-    source.read(first, n, batch);
-    return to_batch(batch);
-  };
+  read_from(source, data.rows);
   const HeldOutRows held_out = open_held_out_rows(rows);
   std::vector<Tensor> whole, starts;  // a short row at a source's end is left out of the fixed set
   for (const int64_t row : held_out.spread(config.eval.windows)) {
