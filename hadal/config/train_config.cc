@@ -285,6 +285,28 @@ std::string train_config_toml(const TrainConfig& config, bool with_help) {
   return out;
 }
 
+namespace {
+
+void check_data(const DataSection& d, auto&& need) {
+  need(d.text.empty() != d.sources.empty(), "data.text", d.text, "it or data.sources, one of them");
+  need(d.held_out_share >= 0 && d.held_out_share < 1, "data.held_out_share", d.held_out_share,
+       "a share from 0 to below 1");
+  need(d.fim_rate >= 0 && d.fim_rate <= 1, "data.fim_rate", d.fim_rate, "a share from 0 to 1");
+  need(d.split_merged >= 0 && d.split_merged <= 1, "data.split_merged", d.split_merged,
+       "a share from 0 to 1");
+  need(d.sources.empty() || d.split_merged == 0, "data.split_merged", d.split_merged,
+       "0 with data.sources: hadal data build --split-merged does it");
+  need(d.text.empty() || d.fim_rate == 0, "data.fim_rate", d.fim_rate,
+       "0 with data.text: a text is one document; hadal data build makes sources of many");
+  need(d.text.empty() || !d.mask_documents, "data.mask_documents", d.mask_documents,
+       "false with data.text: a text is one document; hadal data build makes sources of many");
+  need(d.packing == "stream" || d.packing == "best_fit", "data.packing", d.packing, "stream or best_fit");
+  need(d.text.empty() || d.packing == "stream", "data.packing", d.packing,
+       "stream with data.text: a text is one document; hadal data build makes sources of many");
+}
+
+}  // namespace
+
 void check(const TrainConfig& c, const std::string& source) {
   const auto need = [&](bool good, const char* key, const auto& value, const char* what) {
     if (!good) fail(source, cat(key, " is ", toml_value(value), ", need ", what, "."));
@@ -296,19 +318,7 @@ void check(const TrainConfig& c, const std::string& source) {
   need(c.run.threads >= 0, "run.threads", c.run.threads, "0 (all cores) or more");
   need(c.model.preset.empty() || c.model.config.empty(), "model.config", c.model.config,
        "it or model.preset, not both");
-  need(c.data.text.empty() != c.data.sources.empty(), "data.text", c.data.text,
-       "it or data.sources, one of them");
-  need(c.data.held_out_share >= 0 && c.data.held_out_share < 1, "data.held_out_share", c.data.held_out_share,
-       "a share from 0 to below 1");
-  need(c.data.fim_rate >= 0 && c.data.fim_rate <= 1, "data.fim_rate", c.data.fim_rate, "a share from 0 to 1");
-  need(c.data.split_merged >= 0 && c.data.split_merged <= 1, "data.split_merged", c.data.split_merged,
-       "a share from 0 to 1");
-  need(c.data.sources.empty() || c.data.split_merged == 0, "data.split_merged", c.data.split_merged,
-       "0 with data.sources: hadal data build --split-merged does it");
-  need(c.data.text.empty() || c.data.fim_rate == 0, "data.fim_rate", c.data.fim_rate,
-       "0 with data.text: a text is one document; hadal data build makes sources of many");
-  need(c.data.text.empty() || !c.data.mask_documents, "data.mask_documents", c.data.mask_documents,
-       "false with data.text: a text is one document; hadal data build makes sources of many");
+  check_data(c.data, need);
   need(c.batch.sequences >= 1, "batch.sequences", c.batch.sequences, "at least 1");
   need(c.batch.length >= 2, "batch.length", c.batch.length, "at least 2");
   need(c.batch.micro >= 0, "batch.micro", c.batch.micro, "0 (all at once) or more");

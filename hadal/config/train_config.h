@@ -40,6 +40,7 @@ struct DataSection {
   double split_merged = 0;
   double fim_rate = 0;
   bool mask_documents = false;
+  std::string packing = "stream";
   void fields(auto&& f) {
     f("text", text, "UTF-8 text to learn from");
     f("sources", sources, "token shards to learn from instead, as PATH or PATH=WEIGHT");
@@ -50,6 +51,9 @@ struct DataSection {
       "built with it");
     f("fim_rate", fim_rate, "share of the sources' documents with their middle moved to the end");
     f("mask_documents", mask_documents, "sources: attention and targets stay within a document");
+    f("packing", packing,
+      "sources: stream (documents in a row, cut where sequences end, as V3) or best_fit (those that fit are "
+      "whole; targets stay within a document)");
   }
 };
 

@@ -95,6 +95,23 @@ TEST(TrainConfig, RulesAcrossKeysAreChecked) {
             std::string::npos);
 }
 
+TEST(TrainConfig, WhatOnlyDocumentsHaveIsRefusedOfATextAndTheOtherWayRound) {
+  for (const auto& [key, value] : {std::pair{"data.packing", "best_fit"},
+                                   {"data.mask_documents", "true"},
+                                   {"data.fim_rate", "0.1"},
+                                   {"data.split_merged", "0.1"}}) {
+    const bool of_text = std::string(key) == "data.split_merged";
+    for (const bool text : {true, false}) {
+      TrainConfig config;
+      config.run.steps = 1;
+      set_train_key(config, text ? "data.text" : "data.sources", "x", "f");
+      set_train_key(config, key, value, "f");
+      const std::string found = problem([&] { check(config, "f"); });
+      EXPECT_EQ(found.find(key) == std::string::npos, text == of_text) << key << ": " << found;
+    }
+  }
+}
+
 TEST(TrainConfig, OnlyKeysThatTheWeightsDependOnCountAsChanges) {
   TrainConfig a, b;
   b.run.minutes = 3, b.checkpoint.every = 7, b.run.out = "x";

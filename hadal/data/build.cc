@@ -9,7 +9,7 @@
 #include "hadal/base/random.h"
 #include "hadal/base/text.h"
 #include "hadal/data/dataset_writer.h"
-#include "hadal/data/epoch_stream.h"
+#include "hadal/data/document_forms.h"
 #include "hadal/data/merged_tokens.h"
 #include "hadal/data/ordered_work.h"
 #include "hadal/error.h"

@@ -7,29 +7,21 @@
 #include <mutex>
 #include <vector>
 
-#include "hadal/data/document_set.h"
+#include "hadal/data/document_forms.h"
 
 namespace hadal {
 
 struct StreamOptions {
-  int32_t eos_id = -1;  // after each document; -1: nothing
   bool shuffle = true;  // false: documents in their order, each epoch
-  double fim_rate = 0;  // exact share of the documents with at least three tokens, rounded down
-  FimIds fim;
   uint64_t seed = 0, stream = 0;
 };
 
 // Epoch e holds positions [e tokens(), (e + 1) tokens()); every epoch holds every document once. Documents
 // are shuffled in two levels, blocks of neighbours and inside each block, so that an epoch's index is one
 // number per 256 documents; finding a position costs O(log blocks), after O(blocks) at the first of an epoch.
-//
-// A document in fill-in-the-middle order, "PSM" of the V3 report (3.1): begin, prefix, hole, suffix, end,
-// middle. The cuts are uniform over the borders between tokens (the report does not say; text is no longer
-// at hand here) and, like the choice of documents, a function of (seed, document, epoch).
 class EpochStream {
  public:
-  // `documents` must outlive it.
-  EpochStream(const DocumentSet& documents, const StreamOptions& options);
+  EpochStream(DocumentForms documents, const StreamOptions& options);
 
   int64_t tokens() const { return tokens_; }  // per epoch, EOS and FIM tokens included
 
@@ -40,18 +32,12 @@ class EpochStream {
  private:
   struct Epoch;
   struct Block;
-  int64_t block_size(int64_t block) const;
-  int64_t block_tokens(int64_t block) const;
-  int64_t eligible(int64_t block) const;
   std::shared_ptr<const Epoch> epoch(int64_t number) const;
   Block load_block(int64_t epoch, int64_t block) const;
-  void copy_document(const Block& block, size_t slot, int64_t from, int64_t count, int64_t limit,
-                     int32_t* out) const;
 
-  const DocumentSet& documents_;
+  DocumentForms documents_;
   StreamOptions options_;
   int64_t blocks_ = 0, tokens_ = 0;
-  std::vector<int32_t> fim_quota_;  // documents of each block in FIM order, the same in every epoch
 
   struct Cache {
     std::mutex mutex;
@@ -59,8 +45,5 @@ class EpochStream {
   };
   std::unique_ptr<Cache> cache_ = std::make_unique<Cache>();
 };
-
-// A stream of random numbers below another one.
-uint64_t substream(uint64_t stream, uint64_t index);
 
 }  // namespace hadal

@@ -3,7 +3,7 @@
 #include <string>
 
 #include "hadal/base/random.h"
-#include "hadal/data/epoch_stream.h"
+#include "hadal/data/document_forms.h"
 #include "hadal/tokenizer/unicode.h"
 
 namespace hadal {

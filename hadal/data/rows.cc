@@ -9,6 +9,7 @@
 #include "hadal/base/text.h"
 #include "hadal/data/blend.h"
 #include "hadal/data/epoch_stream.h"
+#include "hadal/data/packed_rows.h"
 #include "hadal/data/permutation.h"
 #include "hadal/error.h"
 
@@ -27,10 +28,14 @@ int64_t mul_div(int64_t a, int64_t b, int64_t c) {
 // One source and its stream.
 struct Feed {
   OpenSource source;
-  std::unique_ptr<EpochStream> stream;
-  uint64_t shuffle = 0;  // random stream of the rows' order
+  std::unique_ptr<EpochStream> stream;  // either
+  std::unique_ptr<PackedRows> packed;   // or
+  uint64_t shuffle = 0;                 // random stream of the rows' order
 
-  // Rows that start in epochs before `epoch`.
+  int64_t tokens() const { return packed ? packed->tokens() : stream->tokens(); }  // per epoch
+  // What the shares of sources without weights are in proportion to.
+  int64_t size() const { return packed ? packed->rows() : stream->tokens(); }
+  // Of a stream: rows that start in epochs before `epoch`.
   int64_t rows_before(int64_t epoch, int64_t length) const {
     return static_cast<int64_t>((static_cast<__int128>(epoch) * stream->tokens() + length - 1) / length);
   }
@@ -102,6 +107,7 @@ struct RowData {
     out.length = row_length;
     out.ids.resize(static_cast<size_t>(n * row_length));
     out.segment_start.resize(config.mask_documents ? out.ids.size() : 0);
+    out.piece_start.resize(config.packing == Packing::kBestFit ? out.ids.size() : 0);
     out.valid.clear();
   }
   int32_t* segment(RowBatch& out, int64_t row) const {
@@ -119,11 +125,12 @@ std::shared_ptr<RowData> open_feeds(const RowConfig& config) {
   for (const SourceConfig& one : config.sources) {
     data->feeds.push_back({one.ids ? open_source(one.ids, one.path, config.held_out_share)
                                    : open_source(one.path, config.held_out_share),
-                           nullptr, 0});
+                           nullptr, nullptr, 0});
     const OpenSource& source = data->feeds.back().source;
-    if (config.mask_documents && !source.has_documents)
+    if ((config.mask_documents || config.packing == Packing::kBestFit) && !source.has_documents)
       refuse(cat(one.path, ": ", source.format, " files do not say where documents start, so there is ",
-                 "nothing to mask. Convert it first: hadal data convert --eos ID."));
+                 "nothing to ", config.mask_documents ? "mask" : "pack",
+                 ". Convert it first: hadal data convert --eos ID."));
     if (data->eos_id < 0) data->eos_id = source.eos_id;
     if (data->tokenizer.empty()) data->tokenizer = source.tokenizer.string();
   }
@@ -143,10 +150,15 @@ void open_stream(RowData& data, size_t i) {
             ", but no FIM tokens are known. Build it with a tokenizer that has them, or set the rate to 0."));
   const uint64_t stream = substream(stream_id("data.rows"), i);
   feed.shuffle = substream(stream, 0);
-  StreamOptions options{feed.source.eos_id, true, config.fim_rate, feed.source.fim, config.seed, stream};
-  feed.stream = std::make_unique<EpochStream>(feed.source.train, options);
-  if (feed.stream->tokens() < config.length + 1)
-    refuse(cat(path, ": ", feed.stream->tokens(), " tokens to train on, need at least ", config.length + 1,
+  const DocumentForms forms(feed.source.train,
+                            {feed.source.eos_id, config.fim_rate, feed.source.fim, config.seed, stream});
+  if (config.packing == Packing::kBestFit)
+    feed.packed = std::make_unique<PackedRows>(
+        forms, PackedRowsOptions{config.length, config.extra, config.seed, stream}, path);
+  else
+    feed.stream = std::make_unique<EpochStream>(forms, StreamOptions{true, config.seed, stream});
+  if (feed.tokens() < config.length + 1)
+    refuse(cat(path, ": ", feed.tokens(), " tokens to train on, need at least ", config.length + 1,
                " (a row). Use more text or shorter rows."));
 }
 
@@ -158,14 +170,14 @@ RowSource open_rows(const RowConfig& config) {
   for (size_t i = 0; i < data->feeds.size(); ++i) {
     open_stream(*data, i);
     const double weight = config.sources[i].weight;
-    weights.push_back(weight > 0 ? weight : static_cast<double>(data->feeds[i].stream->tokens()));
+    weights.push_back(weight > 0 ? weight : static_cast<double>(data->feeds[i].size()));
   }
   data->blend = Blend(weights);
   for (size_t i = 0; i < data->feeds.size(); ++i) {
     const Feed& feed = data->feeds[i];
     data->sources.push_back({config.sources[i].path, feed.source.format,
                              data->blend.share(static_cast<int64_t>(i)), feed.source.train.size(),
-                             feed.stream->tokens()});
+                             feed.tokens(), feed.packed ? feed.packed->filler() : 0});
   }
   return RowSource(data);
 }
@@ -177,7 +189,11 @@ int64_t RowSource::tokens_per_epoch() const {
 }
 
 int64_t RowSource::rows_per_epoch() const {
-  return (tokens_per_epoch() + data_->config.length - 1) / data_->config.length;
+  int64_t rows = 0;
+  if (data_->config.packing == Packing::kStream)
+    return (tokens_per_epoch() + data_->config.length - 1) / data_->config.length;
+  for (const Feed& feed : data_->feeds) rows += feed.packed->rows();
+  return rows;
 }
 
 int64_t RowSource::vocab_size() const {
@@ -207,6 +223,12 @@ void RowSource::read(int64_t first_row, int64_t n, RowBatch& out) const {
   for (int64_t i = 0; i < n; ++i) {
     const auto [source, row] = data_->blend(first_row + i);
     const Feed& feed = data_->feeds[static_cast<size_t>(source)];
+    if (feed.packed) {
+      const int64_t at = i * data_->row_length;
+      out.valid.push_back(static_cast<int32_t>(
+          feed.packed->read(row, data_->vocab_size, out.ids.data() + at, out.piece_start.data() + at)));
+      continue;
+    }
     const int64_t epoch = mul_div(row, config.length, feed.stream->tokens());
     const int64_t begin = feed.rows_before(epoch, config.length);
     const int64_t rows = feed.rows_before(epoch + 1, config.length) - begin;
@@ -215,12 +237,14 @@ void RowSource::read(int64_t first_row, int64_t n, RowBatch& out) const {
     feed.stream->read(place * config.length, data_->row_length, data_->vocab_size,
                       out.ids.data() + i * data_->row_length, data_->segment(out, i));
   }
+  if (config.mask_documents && config.packing == Packing::kBestFit) out.segment_start = out.piece_start;
 }
 
 double RowSource::epochs(int64_t source, int64_t row) const {
   const Feed& feed = data_->feeds[static_cast<size_t>(source)];
-  return static_cast<double>(data_->blend.rows_before(source, row)) *
-         static_cast<double>(data_->config.length) / static_cast<double>(feed.stream->tokens());
+  const auto rows = static_cast<double>(data_->blend.rows_before(source, row));
+  if (feed.packed) return rows / static_cast<double>(feed.packed->rows());
+  return rows * static_cast<double>(data_->config.length) / static_cast<double>(feed.stream->tokens());
 }
 
 std::string RowSource::fingerprint() const {
@@ -228,22 +252,25 @@ std::string RowSource::fingerprint() const {
   Sha256 hash;
   hash.update(cat("rows 1 ", c.length, " ", c.extra, " ", c.seed, " ", std::bit_cast<uint64_t>(c.fim_rate),
                   " ", c.mask_documents, " ", std::bit_cast<uint64_t>(c.held_out_share), "\n"));
+  if (c.packing == Packing::kBestFit) hash.update("best fit 1\n");
   for (size_t i = 0; i < data_->feeds.size(); ++i) {
     const Feed& feed = data_->feeds[i];
     hash.update(cat(std::bit_cast<uint64_t>(data_->blend.share(static_cast<int64_t>(i))), " ",
                     feed.source.eos_id, " ", feed.source.fim.begin, " ", feed.source.fim.hole, " ",
-                    feed.source.fim.end, " ", feed.stream->tokens(), "\n"));
+                    feed.source.fim.end, " ", feed.tokens(), "\n"));
     for (const TokenFile& file : feed.source.train.files()) hash.update(hex(file.identity()));
   }
   return hex(hash.finish());
 }
 
 HeldOutRows open_held_out_rows(const RowConfig& config) {
-  auto data = open_feeds(config);
+  RowConfig stream = config;  // a fixed order needs no packing
+  stream.packing = Packing::kStream;
+  auto data = open_feeds(stream);
   data->held_out_before = {0};
   for (Feed& feed : data->feeds) {
-    StreamOptions options{.eos_id = feed.source.eos_id, .shuffle = false};
-    feed.stream = std::make_unique<EpochStream>(feed.source.held_out, options);
+    feed.stream = std::make_unique<EpochStream>(
+        DocumentForms(feed.source.held_out, {.eos_id = feed.source.eos_id}), StreamOptions{.shuffle = false});
     const int64_t targets = std::max<int64_t>(0, feed.stream->tokens() - 1);
     data->held_out_before.push_back(data->held_out_before.back() +
                                     (targets + config.length - 1) / config.length);

@@ -7,6 +7,10 @@
 // of every epoch is predicted exactly once (but the first of all, which has nothing before it). Rows that
 // start in one epoch are read in shuffled order. Sources are blended by error diffusion: the one whose share
 // of rows lags most is next.
+//
+// Packing by best fit instead: a row holds whole documents and no more than T + 1 tokens of them, filler
+// after. Documents longer than that are cut every T tokens, pieces overlapping by one. Each token but the
+// first of its document is predicted exactly once per epoch: targets stay within a piece.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -25,6 +29,11 @@ struct SourceConfig {
   std::shared_ptr<const std::vector<int32_t>> ids = nullptr;
 };
 
+enum class Packing {
+  kStream,   // documents in a row, cut where rows end (V3)
+  kBestFit,  // documents that fit are never cut (Ding et al., "Fewer truncations improve language modeling")
+};
+
 struct RowConfig {
   std::vector<SourceConfig> sources;
   int64_t length = 0;           // T, tokens predicted per row; at least 1
@@ -32,6 +41,7 @@ struct RowConfig {
   uint64_t seed = 0;            // of every shuffle and of FIM
   double fim_rate = 0;          // share of documents in PSM order, [0, 1]; token ids are the manifest's
   bool mask_documents = false;  // fill RowBatch::segment_start
+  Packing packing = Packing::kStream;
   // Of sources that were not split when built: the last share of the tokens, never trained on. [0, 1)
   double held_out_share = 0;
   int64_t vocab_size = 0;  // ids at or above are errors; 0: the manifest's, or the largest id + 1 (a scan)
@@ -43,8 +53,11 @@ struct RowBatch {
   // [rows, length]: first position of each position's document within its row, for attention masks; empty
   // unless mask_documents.
   std::vector<int32_t> segment_start;
+  // [rows, length]: first position of each position's piece of a document, of filler its own: targets stay
+  // within a piece, whether or not attention does. Empty unless packed by best fit.
+  std::vector<int32_t> piece_start;
   // [rows]: real tokens of each row; what follows them is filler (id 0), no input and no target. Empty: all.
-  // Only HeldOutRows has short rows.
+  // Only HeldOutRows and best fit have short rows.
   std::vector<int32_t> valid;
 };
 
@@ -53,6 +66,7 @@ struct SourceInfo {
   double share = 0;              // of the rows
   int64_t documents = 0;         // trained on
   int64_t tokens_per_epoch = 0;  // EOS and FIM tokens included
+  double filler = 0;             // share of the places for tokens that best fit leaves empty
 };
 
 struct RowData;
@@ -60,7 +74,8 @@ struct RowData;
 // Cheap to copy (shared, immutable). Const methods may run in several threads at once.
 class RowSource {
  public:
-  // Rows of one pass over all sources together: tokens per epoch / T, rounded up. Rows go on beyond it.
+  // Rows of one pass over all sources together: tokens per epoch / T, rounded up; of best fit, all their
+  // rows. Rows go on beyond it.
   int64_t rows_per_epoch() const;
   int64_t tokens_per_epoch() const;
   int64_t vocab_size() const;  // the largest of the sources'

@@ -37,10 +37,12 @@ struct TrainBatch {
   Tensor segment_start_BX;  // int64, first position of each token's document: attention and targets stay
                             // within it; undefined: documents are not told apart (V3)
   Tensor protected_B;       // bool: rows of which no token is dropped; undefined: none
-  TrainBatch(Tensor window, Tensor segment_start = {}, Tensor protected_rows = {})
+  Tensor piece_start_BX;    // int64, first position of what targets stay within; undefined: segment_start_BX
+  TrainBatch(Tensor window, Tensor segment_start = {}, Tensor protected_rows = {}, Tensor piece_start = {})
       : window_BX(std::move(window)),
         segment_start_BX(std::move(segment_start)),
-        protected_B(std::move(protected_rows)) {}
+        protected_B(std::move(protected_rows)),
+        piece_start_BX(std::move(piece_start)) {}
   TrainBatch rows(int64_t first, int64_t n) const;
 };
 
@@ -50,7 +52,8 @@ struct LossDivisor {
   int64_t targets = 0, rows = 0;
 };
 
-// Targets `shift` tokens after the first T of each row, flattened; -1 where that is of another document.
+// Targets `shift` tokens after the first T of each row, flattened; -1 where that is of another document or
+// piece.
 Tensor targets_T(const TrainBatch& batch, int64_t T, int64_t shift);
 
 // Targets of the main model in the batch: what LossDivisor::targets sums.

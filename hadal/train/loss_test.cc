@@ -43,6 +43,33 @@ TEST_F(Loss, MeasuredOnMaskedDocumentsItIsTheTrainingLoss) {
   EXPECT_NEAR(found.loss, batch_loss(model, batch, {}).main.item<double>(), 1e-5);
 }
 
+// Rows packed by best fit: two documents and filler, which is its own piece place by place.
+TEST_F(Loss, TargetsStayWithinPiecesAndFillerChangesNothing) {
+  const std::vector<int32_t> piece = {0, 0, 0, 0, 0, 5, 5, 5, 5, 9, 10, 11, 12, 13};
+  const Tensor start = from_ids(piece).view({1, 14}), window = tokens(1, 14);
+  for (const bool mask : {false, true}) {
+    const TrainBatch batch(window, mask ? start : Tensor(), {}, start);
+    EXPECT_EQ(count_targets(model.config(), batch), 4 + 3);
+    EXPECT_TRUE(targets_T(batch, 12, 1)
+                    .ge(0)
+                    .nonzero()
+                    .flatten()
+                    .equal(from_ids(std::vector<int32_t>{0, 1, 2, 3, 5, 6, 7})));
+    EXPECT_EQ(targets_T(batch, 12, 2).ge(0).sum().item<int64_t>(), 3 + 2);
+    const BatchLoss loss = batch_loss(model, batch, {});
+    Tensor other = window.clone();
+    other.narrow(1, 9, 5).fill_(3);
+    const BatchLoss same = batch_loss(model, TrainBatch(other, batch.segment_start_BX, {}, start), {});
+    EXPECT_EQ(same.main.item<double>(), loss.main.item<double>());
+    EXPECT_EQ(same.mtp[0].item<double>(), loss.mtp[0].item<double>());
+    other.narrow(1, 6, 1).fill_(3);
+    const BatchLoss another = batch_loss(model, TrainBatch(other, batch.segment_start_BX, {}, start), {});
+    EXPECT_NE(another.main.item<double>(), loss.main.item<double>());
+  }
+  EXPECT_NE(batch_loss(model, TrainBatch(window, start, {}, start), {}).main.item<double>(),
+            batch_loss(model, TrainBatch(window, {}, {}, start), {}).main.item<double>());
+}
+
 // Training spec 17.2: parts with 3 and 1 valid targets must weigh 3 to 1, not 1 to 1.
 TEST_F(Loss, PartsOfAStepAddUpToTheWholeWhateverTheirSizes) {
   const Tensor window = tokens(3, 12);

@@ -254,6 +254,25 @@ class Shards(Folder):
         self.assertIn("trained on other data", other.err)
 
 
+    def test_best_fit_packing_resumes_to_the_bytes_of_the_unbroken_run(self):
+        made, shards = os.path.join(self.folder, "tokenizer"), os.path.join(self.folder, "shards")
+        self.assertEqual(hadal("tokenizer", "train", "--kind", "byte", "--data", self.text, "--out", made).code, 0)
+        build = ["data", "build", shards, "--tokenizer", made, "--input", self.text, "--split-documents", "line"]
+        self.assertEqual(hadal(*build, "--held-out", "0.1").code, 0)
+        self.assert_fails(self.train("--data.packing", "best_fit"), 3, "stream with data.text")
+        self.text = shards
+        flags = ["--data.packing", "best_fit", "--save-every", "2"]
+        self.assertIn("filler", self.train(*flags).err)
+        last = os.path.join(self.out, "checkpoints", "step-000006")
+        with open(os.path.join(last, "optimizer.safetensors"), "rb") as file:
+            want = file.read()
+        shutil.rmtree(last)
+        self.assertIn("going on after step 4", self.train(*flags).err)
+        with open(os.path.join(last, "optimizer.safetensors"), "rb") as file:
+            self.assertEqual(file.read(), want)
+        self.assert_fails(self.train("--save-every", "2"), 1, 'data.packing: "best_fit" before, "stream" now')
+
+
 class Failures(Folder):
     def test_gradients_that_stay_infinite_end_with_code_5(self):
         result = self.train("--lr", "1e30", "--checkpoint.max_skips_in_a_row", "1", steps=50)

@@ -95,6 +95,13 @@ TrainingData text_data(const TrainConfig& config, const ModelConfig& model, cons
   return data;
 }
 
+// What packing by best fit leaves empty.
+std::string filler_text(double share) {
+  char text[40] = "";
+  if (share > 0) std::snprintf(text, sizeof text, ", %.2f %% filler", 100 * share);
+  return text;
+}
+
 TrainingData source_data(const TrainConfig& config, const ModelConfig& model, const fs::path& out) {
   TrainingData data;
   RowConfig rows = row_config(config, model.mtp_depth);
@@ -106,8 +113,9 @@ TrainingData source_data(const TrainConfig& config, const ModelConfig& model, co
     check_fits(*data.tokenizer, model);
   }
   for (const SourceInfo& one : source.sources())
-    std::fprintf(stderr, "%s (%s): %s tokens an epoch, %.1f %% of the rows\n", one.path.c_str(),
-                 one.format.c_str(), with_commas(one.tokens_per_epoch).c_str(), 100 * one.share);
+    std::fprintf(stderr, "%s (%s): %s tokens an epoch, %.1f %% of the rows%s\n", one.path.c_str(),
+                 one.format.c_str(), with_commas(one.tokens_per_epoch).c_str(), 100 * one.share,
+                 filler_text(one.filler).c_str());
   read_from(source, data.rows);
   const HeldOutRows held_out = open_held_out_rows(rows);
   std::vector<Tensor> whole, starts;  // a short row at a source's end is left out of the fixed set
@@ -132,6 +140,7 @@ RowConfig row_config(const TrainConfig& config, int64_t extra) {
                  .seed = config.run.seed,
                  .fim_rate = config.data.fim_rate,
                  .mask_documents = config.data.mask_documents,
+                 .packing = config.data.packing == "best_fit" ? Packing::kBestFit : Packing::kStream,
                  .held_out_share = config.data.held_out_share};
   for (const std::string& text : config.data.sources) {
     SourceConfig source{.path = text};
@@ -154,7 +163,8 @@ TrainBatch to_batch(const RowBatch& rows) {
   const auto tensor = [&](const std::vector<int32_t>& values) {
     return from_ids(values).view({rows.rows, rows.length});
   };
-  return {tensor(rows.ids), rows.segment_start.empty() ? Tensor() : tensor(rows.segment_start)};
+  return {tensor(rows.ids), rows.segment_start.empty() ? Tensor() : tensor(rows.segment_start), Tensor(),
+          rows.piece_start.empty() ? Tensor() : tensor(rows.piece_start)};
 }
 
 TrainingData open_training_data(const TrainConfig& config, const ModelConfig& model, const fs::path& out,
