@@ -97,7 +97,7 @@ Plan make_plan(const ModelConfig& config, const ModelConfig& wanted, const Check
     const TensorHead scales{scale_name(tensor.hf_name),
                             ElementType::kF32,
                             {fp8_blocks(tensor.shape[0]), fp8_blocks(tensor.shape[1])}};
-    const bool keep = keep_fp8 && scale;
+    const bool keep = keep_fp8 && scale && stored->type == ElementType::kF8E4M3;  // groups have scales, too
     plan.add(head, {keep ? Source::Kind::kCopy : Source::Kind::kCodes, *stored, columns});
     plan.add(scales, {keep ? Source::Kind::kNumbers : Source::Kind::kScales, keep ? *scale : *stored,
                       keep ? scales.shape[1] : columns});

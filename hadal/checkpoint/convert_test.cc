@@ -97,6 +97,20 @@ TEST(Convert, EveryDtypePairKeepsTheWeightsToItsPrecision) {
   }
 }
 
+TEST(Convert, EachQuantisedFormatBecomesEachOther) {
+  const std::vector<DType> formats = {DType::kF8E4M3, DType::kInt8, DType::kInt4};
+  for (const DType from : formats)
+    for (const DType into : formats) {
+      TemporaryFolder folder;
+      convert(golden_dir("v3-mtp"), folder / "first", to(from));
+      convert(folder / "first", folder / "second", to(into));
+      const Checkpoint first = open_checkpoint(folder / "first"), second = open_checkpoint(folder / "second");
+      EXPECT_NO_THROW(check_against(load_config(folder / "second"), second));
+      const double limit = into == DType::kInt4 ? 0.25 : 0.07;  // half a step of INT4, of FP8
+      EXPECT_LE(worst_relative(first, second, load_config(golden_dir("v3-mtp"))), limit);
+    }
+}
+
 TEST(Convert, OfficialFp8QuantisesMatricesOnly) {
   TemporaryFolder folder;
   convert(golden_dir("v3-mtp"), folder / "fp8", to(DType::kF8E4M3));
