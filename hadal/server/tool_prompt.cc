@@ -3,27 +3,24 @@
 #include "hadal/base/text.h"
 
 namespace hadal {
-namespace {
-
 // V3.1 writes a call without its type and fence (architecture spec, chat templates).
-bool has_bare_arguments(std::string_view format) {
-  return format == "v3.1";
-}
-
-}  // namespace
-
-std::string call_opening(const std::string& name, std::string_view format) {
-  const char* start = "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>";
-  if (has_bare_arguments(format)) return cat(start, name, "<｜tool▁sep｜>");
-  return cat(start, "function<｜tool▁sep｜>", name, "\n```json\n");
-}
-
-std::string call_closing(std::string_view format) {
-  const char* end = "<｜tool▁call▁end｜><｜tool▁calls▁end｜>";
-  return has_bare_arguments(format) ? end : cat("\n```", end);
+CallMarkup call_markup(std::string_view format) {
+  CallMarkup m{.begin = "<｜tool▁calls▁begin｜>",
+               .between = "\n",
+               .end = "<｜tool▁calls▁end｜>",
+               .before_name = "<｜tool▁call▁begin｜>function<｜tool▁sep｜>",
+               .after_name = "\n```json\n",
+               .after = "\n```<｜tool▁call▁end｜>"};
+  if (format != "v3.1") return m;
+  m.between.clear();
+  m.before_name = "<｜tool▁call▁begin｜>";
+  m.after_name = "<｜tool▁sep｜>";
+  m.after = "<｜tool▁call▁end｜>";
+  return m;
 }
 
 std::string tool_prompt(const std::vector<ToolSpec>& tools, std::string_view format) {
+  const CallMarkup m = call_markup(format);
   std::string out = "## Tools\nThese tools can be called:\n";
   for (const ToolSpec& tool : tools) {
     out += cat("\n### ", tool.name, "\n");
@@ -32,7 +29,7 @@ std::string tool_prompt(const std::vector<ToolSpec>& tools, std::string_view for
   }
   return out + cat("\nA call is written in exactly this form, its arguments as one JSON object that fits the "
                    "tool's parameters:\n",
-                   call_opening("NAME", format), "ARGUMENTS", call_closing(format),
+                   m.begin, m.before_name, "NAME", m.after_name, "ARGUMENTS", m.after, m.end,
                    "\nFurther calls of the same turn stand before <｜tool▁calls▁end｜>, each with its own "
                    "begin and end.\n");
 }

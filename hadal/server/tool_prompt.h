@@ -16,9 +16,11 @@ std::string tool_prompt(const std::vector<ToolSpec>& tools, std::string_view for
 std::vector<ChatMessage> with_tools(std::vector<ChatMessage> messages, const std::vector<ToolSpec>& tools,
                                     std::string_view format);
 
-// What an answer starts with that must call tool `name`, up to where its arguments begin.
-std::string call_opening(const std::string& name, std::string_view format);
-// What follows the arguments, up to the end token.
-std::string call_closing(std::string_view format);
+// How calls of tools are written in a format.
+struct CallMarkup {
+  std::string begin, between, end;             // around and between the calls of a turn
+  std::string before_name, after_name, after;  // of one call: then its arguments stand between the last two
+};
+CallMarkup call_markup(std::string_view format);
 
 }  // namespace hadal
