@@ -115,6 +115,10 @@ void add_commands(Commands& all, const Handlers& handlers, char** argv) {
                                    {"batch", "several sequences, token by token"},
                                    {"spec", "with and without drafts of the MTP module"}})
     all.add<BenchCommandOptions>(bench, work, help, add_bench, run_bench);
+  CLI::App& plan = *app.add_subcommand("plan", "parallel training on paper");
+  all.add<PlanScheduleOptions>(plan, "schedule",
+                               "what each rank of a pipeline does when, and how long it waits",
+                               add_plan_schedule, run_plan_schedule);
   all.add<PlotCommandOptions>(app, "plot", "curves of training runs as one HTML page", add_plot, run_plot);
 
   CLI::App& tokenizer = *app.add_subcommand("tokenizer", "encode, decode, train and look at tokenizers");

@@ -2,6 +2,7 @@
 
 #include "hadal/cli/flags.h"
 #include "hadal/error.h"
+#include "hadal/parallel/schedule.h"
 #include "hadal/tokenizer.h"
 
 namespace hadal {
@@ -258,6 +259,25 @@ void add_tokenizer_train(CLI::App& app, TokenizerTrainOptions& o) {
   app.add_option("--special", o.special, "one more special token; may be given several times")
       ->type_name("TEXT")
       ->allow_extra_args(false);
+  json_flag(app, o.json);
+}
+
+void add_plan_schedule(CLI::App& app, PlanScheduleOptions& o) {
+  std::vector<std::string> names;
+  for (const ScheduleKind kind : all_schedules()) names.emplace_back(name(kind));
+  choice_flag(app, "--kind", o.kind, "of schedule", names);
+  count_flag(app, "--ranks", o.ranks, "of the pipeline");
+  count_flag(app, "--microbatches", o.microbatches, "of a step; dualpipe: of both directions together");
+  count_flag(app, "--chunks", o.chunks, "interleaved: stages a rank");
+  app.add_option("--times", o.times,
+                 "of one micro-batch on one rank's layers: forward, gradient of the input, of the weights, "
+                 "overlapped pair")
+      ->type_name("F,I,W,FB")
+      ->delimiter(',')
+      ->expected(4)
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  file_flag(app, "--svg", o.svg, "write the picture of it here");
   json_flag(app, o.json);
 }
 

@@ -182,6 +182,14 @@ struct BenchCommandOptions {
   bool json = false;
 };
 
+struct PlanScheduleOptions {
+  std::string kind = "dualpipe";
+  int64_t ranks = 8, microbatches = 20, chunks = 2;
+  std::vector<double> times = {1, 1, 1, 3};  // forward, input gradient, weight gradient, pair; of a stage
+  std::string svg;                           // file to write; "": none
+  bool json = false;
+};
+
 struct CompletionOptions {
   std::string shell;
 };
@@ -201,6 +209,7 @@ void add_data_convert(CLI::App& app, DataOptions& options);
 void add_data_info(CLI::App& app, DataOptions& options);
 void add_data_verify(CLI::App& app, DataOptions& options);
 void add_bench(CLI::App& app, BenchCommandOptions& options);
+void add_plan_schedule(CLI::App& app, PlanScheduleOptions& options);
 void add_completion(CLI::App& app, CompletionOptions& options);
 void add_tokenizer_encode(CLI::App& app, TokenizerOptions& options);
 void add_tokenizer_decode(CLI::App& app, TokenizerOptions& options);

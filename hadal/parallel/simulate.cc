@@ -27,12 +27,6 @@ const char* letter(Pass pass) {
   return "";
 }
 
-std::string text_of(const Action& a) {
-  std::string out = cat(letter(a.pass), a.microbatch, "@", a.stage);
-  if (a.pass == Pass::kPair) out += cat("&B", a.backward_microbatch, "@", a.backward_stage);
-  return out;
-}
-
 class Clockwork {
  public:
   Clockwork(const Schedule& schedule, const PassTimes& times) : schedule_(schedule), times_(times) {
@@ -148,6 +142,12 @@ class Clockwork {
 };
 
 }  // namespace
+
+std::string text_of(const Action& a) {
+  std::string out = cat(letter(a.pass), a.microbatch, "@", a.stage);
+  if (a.pass == Pass::kPair) out += cat("&B", a.backward_microbatch, "@", a.backward_stage);
+  return out;
+}
 
 double PassTimes::of(Pass pass) const {
   switch (pass) {

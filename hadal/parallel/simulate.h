@@ -33,7 +33,11 @@ struct Simulation {
 // deadlock, with the actions that wait for each other.
 Simulation simulate(const Schedule& schedule, const PassTimes& times);
 
-// One line a rank: "0 F0 F1 ..", for people.
+// "F3@0": the forward of micro-batch 3 through stage 0; B whole backward, I and W its parts; "F4@0&B1@7" a
+// pair.
+std::string text_of(const Action& action);
+
+// One line a rank: "rank 0: F0@0 F1@0 ...", for people.
 std::string schedule_text(const Schedule& schedule);
 
 // The same as a picture over time: a row a rank, holes are the bubbles. A whole SVG document.
