@@ -78,6 +78,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.server.gone:
+            self.close_connection = True
+            return
         if not self.authorised():
             return
         self.server.requests.append((self.path, body))
@@ -184,6 +187,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.begin()
         function = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": ""}}
         self.choice(body, tool_calls=[function])
+        self.index += 1
         for piece in ('{"place": ', '"Mariana', ' Trench"}'):
             self.choice(body, tool_calls=[{"index": 0, "function": {"arguments": piece}}])
         self.end(body, "tool_calls")
@@ -210,6 +214,7 @@ class ScriptedServer(http.server.ThreadingHTTPServer):
     def __init__(self, **facts):
         super().__init__(("127.0.0.1", 0), Handler)
         self.facts, self.model_id, self.key = {**FACTS, **facts}, "hadal-tiny", None
+        self.gone = False  # closes connections without an answer
         self.requests, self.aborted = [], threading.Event()
         self.pause_s, self.piece_bytes = 0.0, 0
         self.url = f"http://127.0.0.1:{self.server_address[1]}/"
