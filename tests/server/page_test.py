@@ -172,7 +172,7 @@ class Conversation(Scripted):
         server, page = self.chat()
         self.send(page, "slow", wait=False)
         page.wait("/tokens\\/s.*first/s.test(document.querySelector('[aria-busy=true] .stats')?.innerText)")
-        self.assertIn("1 2 3", self.last(page))
+        page.wait("document.querySelector('[aria-busy=true] .text').innerText.includes('1 2 3')")
         page.click(BUTTON("Stop"))
         self.assertTrue(server.aborted.wait(10), "the server never saw the connection end")
 

@@ -226,3 +226,10 @@ class ScriptedServer(http.server.ThreadingHTTPServer):
     def close(self):
         self.shutdown()
         self.server_close()
+
+
+if __name__ == "__main__":
+    server = ScriptedServer(thinking=True)
+    server.pause_s = 0.03
+    print(server.url)
+    threading.Event().wait()
