@@ -25,6 +25,13 @@ struct NetworkWeights;
 
 enum class Speculation { kOff, kOn, kAuto };  // kAuto: while it pays, as measured
 
+// When prompt and answer reach the context. kRefuse: a longer prompt is refused, an answer ends there
+// (FinishReason::kContextFull). kShift: the oldest tokens behind a kept head leave the context, half of what
+// follows the head at a time, and the answer goes on; of a longer prompt, before it starts. What stays keeps
+// its latents, computed with what went, and has its keys rotated to the new positions: an approximation, but
+// the same one whoever else is in the batch and however the tokens came.
+enum class Overflow { kRefuse, kShift };
+
 struct EngineConfig {
   int threads = 0;           // 0: one per core
   int64_t cache_tokens = 0;  // 0: what a quarter of the free memory holds, at most max_sequences contexts
@@ -33,6 +40,9 @@ struct EngineConfig {
   int64_t max_batch_tokens = 512;    // of one step, prompts and answers together
   bool reuse_prefixes = true;        // prompts that begin alike share what was computed for them
   Speculation speculation = Speculation::kAuto;  // with a model that has an MTP module
+  int64_t context_tokens = 0;                    // of a sequence; 0, or more than the model's: the model's
+  Overflow overflow = Overflow::kRefuse;
+  int64_t keep_tokens = 64;  // kShift: of the head, rounded up to whole pages of 64
 };
 
 using RequestId = uint64_t;
@@ -62,6 +72,7 @@ struct Usage {
   int64_t reused_tokens = 0;     // of the prompt, found in the cache
   int64_t generated_tokens = 0;  // the end token not counted
   int64_t drafted_tokens = 0, accepted_tokens = 0;
+  int64_t dropped_tokens = 0;  // of prompt and answer: they left the context (Overflow::kShift)
 };
 
 // What a step gave one request.
@@ -76,9 +87,12 @@ struct Delta {
 struct EngineStats {
   int64_t running = 0, waiting = 0;
   int64_t pages = 0, pages_used = 0, pages_cached = 0;  // of 64 tokens; cached: free, but reusable by prefix
-  int64_t prompt_tokens = 0, reused_tokens = 0, generated_tokens = 0, steps = 0;  // since the start
-  int64_t drafted_tokens = 0, accepted_tokens = 0;
+  // Since the start. The tokens are the sums of all requests' usage, cancelled ones' included.
+  int64_t prompt_tokens = 0, reused_tokens = 0, generated_tokens = 0;
+  int64_t drafted_tokens = 0, accepted_tokens = 0, dropped_tokens = 0;
+  int64_t steps = 0;
   int64_t cancelled_requests = 0, finished_requests = 0;
+  int64_t context_shifts = 0;
   int64_t cache_bytes = 0;
   std::vector<std::vector<int64_t>> expert_load;  // [MoE layers][E]: tokens sent, since the start
 };
@@ -124,7 +138,7 @@ class Engine {
   const ModelConfig& model() const;
   const std::optional<Tokenizer>& tokenizer() const;
   EngineStats stats() const;
-  int64_t context() const;  // longest prompt and answer together, in tokens
+  int64_t context() const;  // tokens of prompt and answer together; with Overflow::kShift: seen at a time
 
  private:
   struct State;

@@ -12,7 +12,7 @@ namespace hadal {
 int run_chat(const RunOptions& options, Engine& engine);
 
 // "12 prompt tokens (0 reused), first token after 0.050 s; 64 new tokens, 123.4 tokens/s; ended: stop\n",
-// before the end, with speculation, "; 20 of 30 guesses stood".
+// before the end, with speculation, "; 20 of 30 guesses stood", after a shift "; 64 tokens left the context".
 std::string usage_line(const Answer& answer);
 
 // Sets one setting of /set by its name ("temperature", "max_tokens"). Throws invalid_argument naming what is

@@ -107,6 +107,11 @@ void add_run(CLI::App& app, RunOptions& o) {
               ChatTemplate::names());
   app.add_option("--system", o.system, "system prompt of the chat")->type_name("TEXT");
   engine_flags(app, o);
+  count_or_zero_flag(app, "--context", o.context, "tokens of prompt and answer together; 0: the model's");
+  choice_flag(app, "--overflow", o.overflow,
+              "at the end of the context; refuse: the answer ends; shift: the oldest tokens behind --keep go",
+              {"refuse", "shift"});
+  count_or_zero_flag(app, "--keep", o.keep, "shift: tokens at the beginning that stay");
   json_flag(app, o.json);
 }
 

@@ -28,6 +28,9 @@ struct RunOptions {
   std::vector<std::string> stop;     // none empty
   std::string cache_dtype = "auto";  // of the latent cache: auto, f32, bf16, int8, fp8
   std::string speculation = "auto";  // auto, on, off
+  int64_t context = 0;               // tokens; 0: the model's
+  std::string overflow = "refuse";   // refuse, shift
+  int64_t keep = 64;                 // shift: tokens of the head that stay
   bool chat = false;                 // the prompt is a user's turn; set by --template and --system too
   std::string chat_template;         // --template; "": the tokenizer's own
   std::string system;                // --system; "": none

@@ -55,6 +55,7 @@ void print_json(const Answer& answer) {
   json["generated_tokens"] = answer.tokens.size();
   json["drafted_tokens"] = answer.usage.drafted_tokens;
   json["accepted_tokens"] = answer.usage.accepted_tokens;
+  json["dropped_tokens"] = answer.usage.dropped_tokens;
   json["first_token_seconds"] = answer.first_token_seconds;
   json["tokens_per_second"] = answer.tokens_per_second();
   print(dump_json(json) + "\n");
@@ -64,13 +65,15 @@ EngineConfig engine_config(const RunOptions& o) {
   EngineConfig config{
       .threads = static_cast<int>(o.threads), .cache_dtype = o.cache_dtype, .max_sequences = 1};
   config.speculation = speculation_of(o.speculation);
+  config.context_tokens = o.context, config.keep_tokens = o.keep;
+  config.overflow = o.overflow == "shift" ? Overflow::kShift : Overflow::kRefuse;
   return config;
 }
 
 }  // namespace
 
 std::string usage_line(const Answer& answer) {
-  char text[240];
+  char text[280];
   const Usage& usage = answer.usage;
   int n = std::snprintf(
       text, sizeof text,
@@ -81,6 +84,9 @@ std::string usage_line(const Answer& answer) {
     n += std::snprintf(text + n, sizeof text - static_cast<size_t>(n), "; %lld of %lld guesses stood",
                        static_cast<long long>(usage.accepted_tokens),
                        static_cast<long long>(usage.drafted_tokens));
+  if (usage.dropped_tokens > 0)
+    n += std::snprintf(text + n, sizeof text - static_cast<size_t>(n), "; %lld tokens left the context",
+                       static_cast<long long>(usage.dropped_tokens));
   std::snprintf(text + n, sizeof text - static_cast<size_t>(n), "; ended: %s\n", name(answer.reason));
   return text;
 }

@@ -13,6 +13,11 @@
 namespace hadal {
 namespace {
 
+int64_t context_of(const EngineConfig& config, const ModelConfig& model) {
+  return config.context_tokens > 0 ? std::min(config.context_tokens, model.max_positions)
+                                   : model.max_positions;
+}
+
 // Pages for the configured tokens, or for what a quarter of the free memory holds.
 int64_t choose_pages(const EngineConfig& config, const ModelConfig& model, CacheFormat format,
                      int64_t layers) {
@@ -27,7 +32,7 @@ int64_t choose_pages(const EngineConfig& config, const ModelConfig& model, Cache
               " MiB, free are ", available >> 20, " MiB. Ask for fewer tokens or a smaller cache format."));
     return pages;
   }
-  const int64_t context = (model.max_positions + kPageTokens - 1) / kPageTokens;
+  const int64_t context = (context_of(config, model) + kPageTokens - 1) / kPageTokens;
   const int64_t affordable = available > 0 ? available / 4 / bytes : context;
   return std::max<int64_t>(1, std::min(affordable, context * config.max_sequences));
 }
@@ -48,6 +53,8 @@ void check(const EngineConfig& c) {
   require(c.cache_tokens >= 0, "cache_tokens", c.cache_tokens, "0 (by memory) or more");
   require(c.max_sequences >= 1, "max_sequences", c.max_sequences, "at least 1");
   require(c.max_batch_tokens >= 1, "max_batch_tokens", c.max_batch_tokens, "at least 1");
+  require(c.context_tokens >= 0, "context_tokens", c.context_tokens, "0 (the model's) or more");
+  require(c.keep_tokens >= 0, "keep_tokens", c.keep_tokens, "0 or more");
 }
 
 SchedulerLimits limits(const EngineConfig& config, const ModelConfig& model) {
@@ -55,7 +62,8 @@ SchedulerLimits limits(const EngineConfig& config, const ModelConfig& model) {
   out.max_sequences = config.max_sequences;
   out.max_batch_tokens = std::max(config.max_batch_tokens, config.max_sequences + 1);
   out.chunk_tokens = out.max_batch_tokens;
-  out.max_context_tokens = model.max_positions;
+  out.max_context_tokens = context_of(config, model);
+  out.overflow = config.overflow, out.keep_tokens = config.keep_tokens;
   return out;
 }
 
@@ -69,6 +77,7 @@ Engine::State::State(NetworkWeights weights, std::optional<Tokenizer> tokenizer_
       tokenizer(std::move(tokenizer_in)),
       model(network.config()),
       speculation(model.mtp_depth == 0 ? Speculation::kOff : config.speculation),
+      context(context_of(config, model)),
       format(choose_cache_format(config.cache_dtype, network.weights())),
       layers(model.num_layers + (speculation == Speculation::kOff ? 0 : 1)),
       num_pages(choose_pages(config, model, format, layers)),
@@ -91,10 +100,11 @@ void Engine::State::check_request(const Request& request) const {
   const int64_t W = model.vocab_size;
   if (request.prompt.empty())
     throw Error(ErrorCode::kInvalidArgument, "[engine.submit] the prompt is empty. Give at least one token.");
-  if (static_cast<int64_t>(request.prompt.size()) >= model.max_positions)
-    throw Error(ErrorCode::kInvalidArgument, cat("[engine.submit] the prompt has ", request.prompt.size(),
-                                                 " tokens, the model's context is ", model.max_positions,
-                                                 " for prompt and answer. Shorten the prompt."));
+  if (config.overflow == Overflow::kRefuse && static_cast<int64_t>(request.prompt.size()) >= context)
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        cat("[engine.submit] the prompt has ", request.prompt.size(), " tokens, the context is ", context,
+            " for prompt and answer. Shorten the prompt, or let the oldest tokens go (Overflow::kShift)."));
   if (request.max_tokens < 1)
     throw Error(ErrorCode::kInvalidArgument,
                 cat("[engine.submit] max_tokens is ", request.max_tokens, ", need at least 1."));
@@ -132,6 +142,7 @@ RequestId Engine::submit(Request request) {
       {.id = static_cast<SequenceId>(id), .prompt = request.prompt, .max_tokens = request.max_tokens},
       now_seconds());
   ++s.next_id;
+  s.stats.prompt_tokens += std::ssize(request.prompt);
   s.running.emplace(id, State::Running{.answer = AnswerState(std::move(request), s.tokenizer, s.eos_ids)});
   return id;
 }
@@ -191,7 +202,7 @@ const std::optional<Tokenizer>& Engine::tokenizer() const {
   return state_->tokenizer;
 }
 int64_t Engine::context() const {
-  return state_->model.max_positions;
+  return state_->context;
 }
 
 EngineStats Engine::stats() const {
@@ -200,9 +211,7 @@ EngineStats Engine::stats() const {
   const PageTableStats pages = state_->table.stats();
   out.running = scheduler.running, out.waiting = scheduler.waiting;
   out.pages = pages.pages, out.pages_used = pages.used, out.pages_cached = pages.cached;
-  out.prompt_tokens = scheduler.prompt_rows, out.reused_tokens = pages.reused_tokens;
-  out.generated_tokens = scheduler.decode_rows + scheduler.accepted_tokens;
-  out.drafted_tokens = scheduler.drafted_rows, out.accepted_tokens = scheduler.accepted_tokens;
+  out.context_shifts = scheduler.shifts;
   out.cache_bytes = pages.pages * page_bytes(state_->model.mla, state_->format, state_->layers);
   return out;
 }

@@ -19,6 +19,7 @@ struct Engine::State {
     int64_t mtp_rows = 0;
     std::vector<float> waiting_hidden;
     bool draftable = true;
+    Usage counted;  // in the engine's statistics
   };
 
   // One step.
@@ -45,6 +46,7 @@ struct Engine::State {
   std::optional<Tokenizer> tokenizer;
   const ModelConfig& model;
   Speculation speculation;
+  int64_t context;
   CacheFormat format;
   int64_t layers, num_pages;
   LatentPages storage;
@@ -63,6 +65,7 @@ struct Engine::State {
   int64_t num_tokens() const { return tokenizer ? tokenizer->vocab_size() : -1; }
   bool wants_drafts(int64_t sequences) const;
   Work plan();
+  void apply(const ContextShift& shift);
   void run(Work& work);
   void count_load();
   void choose_all(Work& work);
@@ -70,6 +73,7 @@ struct Engine::State {
   NewToken describe(const Work& work, size_t i, int64_t row, int32_t id) const;
   void draft(Work& work);
   bool follow_with_mtp(const SequenceStep& step, Running& state);
+  void count_usage(Running& state);
   void finish(Work& work);
 };
 

@@ -1,6 +1,8 @@
 // One step of the engine: plan, run, choose, draft, finish.
 #include <algorithm>
 #include <exception>
+#include <limits>
+#include <utility>
 
 #include "hadal/base/clock.h"
 #include "hadal/base/text.h"
@@ -11,6 +13,7 @@
 namespace hadal {
 namespace {
 
+constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max();
 constexpr size_t kMaxWaitingRows = 256;  // hidden states kept for the MTP module while it is not asked
 
 }  // namespace
@@ -44,6 +47,7 @@ Engine::State::Work Engine::State::plan() {
   int64_t decoding = 0;
   for (const auto& [id, state] : running) decoding += state.answer.usage.generated_tokens > 0;
   work.batch = scheduler.next_batch(now_seconds(), wants_drafts(decoding) ? 1 : 0);
+  for (const ContextShift& shift : work.batch.shifts) apply(shift);
   for (const SequenceStep& step : work.batch.sequences) {
     work.first_row.push_back(static_cast<int64_t>(work.ids.size()));
     const auto count = static_cast<int64_t>(step.tokens.size());
@@ -56,6 +60,24 @@ Engine::State::Work Engine::State::plan() {
   }
   work.results.resize(work.batch.sequences.size());
   return work;
+}
+
+// The rows behind the gap move; what the MTP module has of them, or has still to do, moves along.
+void Engine::State::apply(const ContextShift& shift) {
+  network.shift_rows(shift.moves, shift.keep_tokens, shift.num_rows, shift.drop_tokens, storage);
+  for (const PageMove& move : shift.moves)
+    page_has_mtp[static_cast<size_t>(move.to)] = page_has_mtp[static_cast<size_t>(move.from)];
+  Running& state = running.at(shift.id);
+  const int64_t gone = shift.keep_tokens + shift.drop_tokens - state.mtp_rows;  // of those it lacks
+  if (gone <= 0) {
+    state.mtp_rows -= shift.drop_tokens;
+    return;
+  }
+  auto& waiting = state.waiting_hidden;
+  state.draftable &= state.mtp_rows >= shift.keep_tokens && gone * model.width <= std::ssize(waiting);
+  if (!state.draftable) return waiting.clear();
+  waiting.erase(waiting.begin(), waiting.begin() + gone * model.width);
+  state.mtp_rows = shift.keep_tokens;
 }
 
 void Engine::State::run(Work& work) {
@@ -114,7 +136,7 @@ void Engine::State::choose(Work& work, size_t i) {
     NewToken token = describe(work, i, row, id);
     token.guessed = stands;
     result.tokens.push_back(id);
-    answer.push(std::move(token), model.max_positions);
+    answer.push(std::move(token), config.overflow == Overflow::kShift ? kUnlimited : context);
     answer.usage.accepted_tokens += stands;
     if (!stands) break;
   }
@@ -210,9 +232,25 @@ void Engine::State::draft(Work& work) {
   }
 }
 
+void Engine::State::count_usage(Running& state) {
+  const Usage& now = state.answer.usage;
+  for (const auto& [total, part] : {std::pair{&EngineStats::reused_tokens, &Usage::reused_tokens},
+                                    {&EngineStats::generated_tokens, &Usage::generated_tokens},
+                                    {&EngineStats::drafted_tokens, &Usage::drafted_tokens},
+                                    {&EngineStats::accepted_tokens, &Usage::accepted_tokens},
+                                    {&EngineStats::dropped_tokens, &Usage::dropped_tokens}})
+    stats.*total += now.*part - state.counted.*part;
+  state.counted = now;
+}
+
 void Engine::State::finish(Work& work) {
-  for (const SequenceStep& step : work.batch.sequences)
-    running.at(step.id).answer.usage.reused_tokens = scheduler.usage(step.id).reused_tokens;
+  for (const SequenceStep& step : work.batch.sequences) {
+    const SequenceUsage known = scheduler.usage(step.id);
+    Running& state = running.at(step.id);
+    state.answer.usage.reused_tokens = known.reused_tokens;
+    state.answer.usage.dropped_tokens = known.dropped_tokens;
+    count_usage(state);
+  }
   const double now = now_seconds();
   scheduler.complete(work.results, now);
   scheduler.take_ended();  // the answers know their ends themselves

@@ -127,6 +127,44 @@ TEST(Engine, RefusesWhatCannotBeAnswered) {
   EXPECT_THROW(Engine::open(golden_dir(kMtpCase), {.cache_dtype = "fp4"}), Error);
 }
 
+TEST(Engine, StatisticsAreTheSumsOfTheRequestsUsage) {
+  for (const Speculation speculation : {Speculation::kOff, Speculation::kOn}) {
+    EngineConfig config{.threads = 1, .cache_tokens = 2048, .max_sequences = 4, .max_batch_tokens = 24};
+    config.speculation = speculation;
+    Engine engine = Engine::open(golden_dir(kMtpCase), config);
+    std::vector<Request> all = requests(engine.model().vocab_size, engine.context());
+    for (Request& request : all) request.ignore_end = false, request.max_tokens += 30;
+    std::map<RequestId, Usage> usage;
+    int64_t tokens = 0;
+    for (int round = 0; round < 2; ++round) {
+      for (const Request& request : all)
+        usage[engine.submit(request)].prompt_tokens = std::ssize(request.prompt);
+      while (!engine.idle())
+        for (const Delta& delta : engine.step()) {
+          usage[delta.request] = delta.usage;
+          tokens += std::ssize(delta.tokens);
+          if (delta.request % 5 == 0 && delta.usage.generated_tokens > 4) engine.cancel(delta.request);
+        }
+    }
+    Usage sum;
+    for (const auto& [id, of] : usage) {
+      sum.prompt_tokens += of.prompt_tokens, sum.reused_tokens += of.reused_tokens;
+      sum.generated_tokens += of.generated_tokens, sum.drafted_tokens += of.drafted_tokens;
+      sum.accepted_tokens += of.accepted_tokens;
+    }
+    const EngineStats stats = engine.stats();
+    EXPECT_EQ(stats.prompt_tokens, sum.prompt_tokens);
+    EXPECT_EQ(stats.reused_tokens, sum.reused_tokens);
+    EXPECT_EQ(stats.generated_tokens, sum.generated_tokens);
+    EXPECT_EQ(stats.generated_tokens, tokens);
+    EXPECT_EQ(stats.drafted_tokens, sum.drafted_tokens);
+    EXPECT_EQ(stats.accepted_tokens, sum.accepted_tokens);
+    EXPECT_GT(stats.cancelled_requests, 0);
+    EXPECT_GT(stats.reused_tokens, 0);
+    EXPECT_EQ(stats.drafted_tokens > 0, speculation == Speculation::kOn);
+  }
+}
+
 TEST(Engine, ReportsLogprobsAndExpertsOfEachToken) {
   Engine engine = Engine::open(golden_dir(kMtpCase), {.threads = 1, .cache_tokens = 1024});
   const ModelConfig& model = engine.model();

@@ -151,8 +151,12 @@ std::optional<std::vector<PageMove>> PageTable::shift(SequenceId id, int64_t kee
               drop_tokens % page_tokens_ == 0 && keep_tokens + drop_tokens <= s.num_tokens)
       << "shift of " << drop_tokens << " rows after " << keep_tokens << " of " << s.num_tokens;
   const auto gap = s.pages.begin() + keep_tokens / page_tokens_, behind = gap + drop_tokens / page_tokens_;
-  const int64_t shared = std::count_if(behind, s.pages.end(), [&](int32_t p) { return !is_own(p); });
-  if (shared > num_available()) return std::nullopt;
+  const auto count_behind = [&](auto&& is) { return std::count_if(behind, s.pages.end(), is); };
+  const bool in_place = count_behind([&](int32_t p) { return !is_own(p); }) > num_available();
+  if (count_behind([&](int32_t p) { return page(p).references > 1; }) > num_available()) return std::nullopt;
+  if (in_place)
+    for (auto p = behind; p != s.pages.end(); ++p)
+      if (page(*p).references == 1 && page(*p).published) forget_behind(*p);
   std::vector<int32_t> dropped(gap, behind);
   std::vector<PageMove> moves;
   for (auto p = behind; p != s.pages.end(); ++p) {
@@ -186,6 +190,17 @@ void PageTable::forget() {
     if (page(id).published) unpublish(id);
   free_.insert(free_.end(), least_recent_.begin(), least_recent_.end());
   least_recent_.clear();
+}
+
+// No prefix through this page is found again. Whoever refers to a page behind it refers to it too, so those
+// are cached or of the sequence that the page belongs to.
+void PageTable::forget_behind(int32_t id) {
+  for (int32_t next = 0; next < static_cast<int32_t>(num_pages()); ++next)
+    if (page(next).published && page(next).parent == id) forget_behind(next);
+  unpublish(id);
+  if (page(id).references > 0) return;
+  least_recent_.erase(page(id).place);
+  free_.push_back(id);
 }
 
 int32_t PageTable::take() {

@@ -38,11 +38,6 @@ struct PrefixMatch {
   int64_t used_pages = 0;  // of its pages, those a sequence refers to already
 };
 
-// Rows of a page to be copied with their keys rotated to the new positions; from may equal to.
-struct PageMove {
-  int32_t from = 0, to = 0;
-};
-
 // A full page is known by its parent page and its tokens ("published") as soon as its last row is committed,
 // and is never written again until it is evicted: sequences with the same prefix share it. The last page of a
 // sequence, while partly filled, is its own; nothing is copied on a write, since no shared page is ever
@@ -80,8 +75,10 @@ class PageTable {
 
   // Takes the drop_tokens rows after the first keep_tokens out of the sequence, both multiples of the page,
   // and says which pages hold the rows behind the gap now; the caller moves them and rotates their keys by
-  // -drop_tokens. Such rows saw a prefix that is gone, so the sequence publishes nothing from here on.
-  // Nothing changes when too few pages are available: nullopt.
+  // -drop_tokens. Such rows saw a prefix that is gone, so the sequence publishes nothing from here on, and
+  // what is published stays as it was: those pages are copied. Only if too few are available for that, pages
+  // that no other sequence refers to are moved in place and forgotten, with all that is cached behind them.
+  // Nothing changes when too few are available even so: nullopt.
   std::optional<std::vector<PageMove>> shift(SequenceId id, int64_t keep_tokens, int64_t drop_tokens);
 
   // The sequence ends; what it published stays cached until evicted.
@@ -136,6 +133,7 @@ class PageTable {
   void release(int32_t id);
   void publish(Sequence& s, size_t index);
   void unpublish(int32_t id);
+  void forget_behind(int32_t id);
 
   int64_t page_tokens_;
   bool reuse_;

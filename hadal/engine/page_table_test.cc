@@ -203,9 +203,39 @@ TEST(PageTable, ShiftMovesOwnPagesInPlaceAndSharedOnesElsewhere) {
   EXPECT_EQ(table.num_available(), 10);
 }
 
-TEST(PageTable, ShiftWithoutRoomChangesNothing) {
+TEST(PageTable, ShiftWithoutRoomForCopiesMovesInPlaceAndForgets) {
   PageTable table = table_of(3);
   run(table, 1, range(0, 12));
+  const Tokens before = pages_of(table, 1);
+  const auto moves = table.shift(1, 4, 4);
+  ASSERT_TRUE(moves);
+  EXPECT_EQ((*moves)[0].from, before[2]);
+  EXPECT_EQ((*moves)[0].to, before[2]);
+  EXPECT_EQ(table.match(range(0, 12)).tokens, 8);  // what went is still a prefix
+  table.check();
+}
+
+TEST(PageTable, ShiftForgetsWhatIsCachedBehindAPageMovedInPlace) {
+  PageTable table = table_of(5);
+  run(table, 2, range(0, 16));
+  table.close(2);
+  table.open(1, range(0, 12));  // the fourth page stays cached behind it
+  run(table, 3, range(50, 4));
+  EXPECT_EQ(table.match(range(0, 16)).tokens, 16);
+  ASSERT_EQ(table.num_available(), 1);  // two copies are wanted
+  const Tokens before = pages_of(table, 1);
+  const auto moves = table.shift(1, 0, 4);
+  ASSERT_TRUE(moves);
+  EXPECT_EQ((*moves)[0].to, before[1]);
+  table.check();
+  EXPECT_EQ(table.match(range(0, 16)).tokens, 4);
+  EXPECT_EQ(table.num_available(), 2);
+}
+
+TEST(PageTable, ShiftOfSharedPagesWithoutRoomChangesNothing) {
+  PageTable table = table_of(3);
+  run(table, 1, range(0, 12));
+  table.open(2, range(0, 12));
   const Tokens before = pages_of(table, 1);
   EXPECT_FALSE(table.shift(1, 4, 4));
   EXPECT_EQ(pages_of(table, 1), before);

@@ -13,9 +13,9 @@ namespace hadal {
 struct Scheduler::Sequence {
   SequenceId id = 0;
   std::vector<int32_t>
-      tokens;                  // prompt and answer so far; the cache holds rows of all but the last, or fewer
-  int64_t max_length = 0;      // of tokens
-  bool fills_context = false;  // max_length is the context's end, not max_tokens'
+      tokens;  // prompt and answer so far, in the context; the cache holds rows of all but the last, or fewer
+  int64_t max_length = 0;       // of tokens
+  bool fills_context = false;   // max_length is the context's end, not max_tokens'
   std::vector<int32_t> drafts;  // of what follows tokens
   double deadline = 0;
   double due = 0;     // arrival, moved by priority
@@ -65,6 +65,13 @@ Scheduler::Scheduler(const SchedulerLimits& limits, PageTable& table) : limits_(
           ", need 0 or more.");
   require(limits.priority_seconds >= 0, "priority_seconds: got ", limits.priority_seconds,
           ", need 0 or more.");
+  require(limits.keep_tokens >= 0, "keep_tokens: got ", limits.keep_tokens, ", need 0 or more.");
+  limits_.keep_tokens = table.pages_for(limits.keep_tokens) * table.page_tokens();
+  require(limits.overflow == Overflow::kRefuse ||
+              limits_.keep_tokens + 2 * table.page_tokens() <= limits.max_context_tokens,
+          "keep_tokens: ", limits_.keep_tokens, " (whole pages of ", table.page_tokens(),
+          ") and two pages to shift are more than the context of ", limits.max_context_tokens,
+          ". Keep fewer.");
 }
 
 Scheduler::~Scheduler() = default;
@@ -85,7 +92,8 @@ SequenceUsage Scheduler::usage(SequenceId id) const {
 
 // The last token chosen is never run, but drafting may write behind the last row.
 int64_t Scheduler::num_pages_at_most(const Sequence& s) const {
-  return table_.pages_for(s.max_length - 1 + limits_.draft_lookahead_tokens);
+  return table_.pages_for(std::min(s.max_length - 1, limits_.max_context_tokens) +
+                          limits_.draft_lookahead_tokens);
 }
 
 void Scheduler::submit(SequenceRequest request, double now) {
@@ -97,23 +105,26 @@ void Scheduler::submit(SequenceRequest request, double now) {
   if (request.max_tokens < 1)
     throw Error(ErrorCode::kInvalidArgument,
                 cat("[scheduler.submit] max_tokens: got ", request.max_tokens, ", need at least 1."));
-  if (prompt >= context)
+  const bool shifts = limits_.overflow == Overflow::kShift;
+  if (prompt >= context && !shifts)
     throw Error(ErrorCode::kInvalidArgument,
                 cat("[scheduler.submit] the prompt has ", with_commas(prompt), " tokens, the context ",
                     with_commas(context), ": need at least one left for the answer. Shorten the prompt by ",
                     with_commas(prompt - context + 1), " tokens."));
   auto s = std::make_unique<Sequence>();
   s->id = request.id;
-  s->fills_context = request.max_tokens > context - prompt;
+  s->fills_context = !shifts && request.max_tokens > context - prompt;
   s->max_length = s->fills_context ? context : prompt + request.max_tokens;
   s->tokens = std::move(request.prompt);
+  while (over_context(*s)) drop_oldest(*s);
   if (const int64_t pages = num_pages_at_most(*s); pages > table_.num_pages())
-    throw Error(ErrorCode::kExhausted,
-                cat("[scheduler.submit] a prompt of ", with_commas(prompt), " tokens and up to ",
-                    with_commas(s->max_length - prompt), " new ones need ", with_commas(pages), " pages of ",
-                    table_.page_tokens(), " tokens, the cache has ", with_commas(table_.num_pages()), " (",
-                    with_commas(table_.num_pages() * table_.page_tokens()),
-                    " tokens). Shorten the prompt, lower max_tokens or give the cache more memory."));
+    throw Error(
+        ErrorCode::kExhausted,
+        cat("[scheduler.submit] a prompt of ", with_commas(prompt), " tokens and up to ",
+            with_commas(s->max_length + s->usage.dropped_tokens - prompt), " new ones need ",
+            with_commas(pages), " pages of ", table_.page_tokens(), " tokens, the cache has ",
+            with_commas(table_.num_pages()), " (", with_commas(table_.num_pages() * table_.page_tokens()),
+            " tokens). Shorten the prompt, lower max_tokens or give the cache more memory."));
   s->deadline = request.deadline;
   s->due = now - request.priority * limits_.priority_seconds;
   s->order = num_submitted_++;
@@ -163,6 +174,7 @@ Batch Scheduler::next_batch(double now, int64_t max_drafts) {
   Batch batch;
   add_decoding(batch, max_drafts);
   add_prompts(batch, now);
+  batch.shifts = std::exchange(shifts_, {});
   for (SequenceStep& step : batch.sequences) {
     Sequence& s = sequence(step.id);
     s.in_flight = true;
@@ -186,11 +198,45 @@ int64_t Scheduler::rows_to_go(const Sequence& s) const {
   return s.length() - table_.num_tokens(s.id);
 }
 
+// The next row would lie behind the context.
+bool Scheduler::over_context(const Sequence& s) const {
+  return limits_.overflow == Overflow::kShift && s.length() > limits_.max_context_tokens;
+}
+
+// Half of what follows the kept head leaves the tokens; returns how many did.
+int64_t Scheduler::drop_oldest(Sequence& s) {
+  const int64_t page = table_.page_tokens(), keep = limits_.keep_tokens;
+  const int64_t drop = std::max(page, (s.length() - 1 - keep) / 2 / page * page);
+  const auto head = s.tokens.begin() + keep;
+  s.tokens.erase(head, head + drop);
+  s.max_length -= drop;
+  s.usage.dropped_tokens += drop;
+  ++counts_.shifts;
+  return drop;
+}
+
+// Both of a running sequence that has one row to go. False, and nothing changes: too few pages.
+bool Scheduler::shift(Sequence& s) {
+  const int64_t page = table_.page_tokens(), keep = limits_.keep_tokens;
+  const int64_t drop = std::max(page, (s.length() - 1 - keep) / 2 / page * page);
+  std::optional<std::vector<PageMove>> moves = table_.shift(s.id, keep, drop);
+  if (!moves) return false;
+  drop_oldest(s);
+  shifts_.push_back({s.id, keep, drop, table_.num_tokens(s.id) - keep, std::move(*moves)});
+  return true;
+}
+
+bool Scheduler::secure_row(Sequence& s) {
+  while (over_context(s))
+    if (!shift(s)) return false;
+  return table_.reserve(s.id, s.length() + limits_.draft_lookahead_tokens);
+}
+
 // Pages for a row of every running sequence, the earliest first. Prompts have theirs since they started.
 void Scheduler::secure_rows() {
   for (auto it = running_.begin(); it != running_.end();) {
     Sequence& s = **it++;
-    while (s.running && !table_.reserve(s.id, s.length() + limits_.draft_lookahead_tokens)) {
+    while (s.running && !secure_row(s)) {
       HADAL_CHECK(limits_.admission == Admission::kOptimistic) << "pages were promised twice";
       Sequence& last = **running_.rbegin();
       if (it != running_.end() && *it == &last) ++it;
@@ -206,6 +252,8 @@ void Scheduler::preempt(Sequence& s) {
   ++counts_.preemptions;
   running_.erase(&s);
   waiting_.insert(&s);
+  std::erase_if(shifts_, [&](const ContextShift& shift) { return shift.id == s.id; });
+  while (over_context(s)) drop_oldest(s);
 }
 
 bool Scheduler::fits(const Sequence& s) const {
@@ -218,7 +266,11 @@ bool Scheduler::fits(const Sequence& s) const {
   int64_t promised = num_pages_at_most(s) - match.used_pages;
   for (const Sequence* other : running_)
     promised += num_pages_at_most(*other) - static_cast<int64_t>(table_.pages(other->id).size());
-  return promised <= table_.num_available();
+  if (limits_.overflow == Overflow::kRefuse) return promised <= table_.num_available();
+  // A shift takes pages that are shared for itself: each sequence counts as if it shared none.
+  int64_t alone = num_pages_at_most(s);
+  for (const Sequence* other : running_) alone += num_pages_at_most(*other);
+  return alone <= table_.num_pages();
 }
 
 // Another prompt under way has more pages in common with this one than the cache holds already.
@@ -270,7 +322,8 @@ std::vector<int64_t> Scheduler::share_out_drafts(std::span<Sequence* const> deco
     any = false;
     for (size_t i = 0; i < decoding.size() && room > 0; ++i) {
       Sequence& s = *decoding[i];
-      const int64_t useful = s.max_length - s.length() - 1;  // a step gives one token more than drafts
+      const int64_t useful =  // a step gives one token more than drafts
+          std::min(s.max_length - 1, limits_.max_context_tokens) - s.length();
       const int64_t most = std::min({static_cast<int64_t>(s.drafts.size()), max_drafts, useful});
       if (given[i] >= most) continue;
       if (!table_.reserve(s.id, s.length() + given[i] + 1 + limits_.draft_lookahead_tokens)) continue;

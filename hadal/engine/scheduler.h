@@ -14,6 +14,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "hadal/engine.h"
 #include "hadal/engine/page_table.h"
 
 namespace hadal {
@@ -33,6 +34,10 @@ struct SchedulerLimits {
                                        // chain of K drafts: K - 1
   double priority_seconds = 10;        // a level of priority is worth so much waiting: nobody waits forever
   Admission admission = Admission::kWorstCase;
+  // Where a sequence shifts depends on nothing but its length. With kOptimistic one that is preempted after
+  // a shift is computed anew, without the tokens that went, so its answer may differ.
+  Overflow overflow = Overflow::kRefuse;
+  int64_t keep_tokens = 0;  // kShift: the head that stays, rounded up to whole pages
 };
 
 struct SequenceRequest {
@@ -53,7 +58,16 @@ struct SequenceStep {
   std::span<const int32_t> pages;  // enough for all rows and the lookahead; valid until complete()
 };
 
+// To be done before the batch's rows run: rows that change their place (PageTable::shift).
+struct ContextShift {
+  SequenceId id = 0;
+  int64_t keep_tokens = 0, drop_tokens = 0;
+  int64_t num_rows = 0;  // behind the gap
+  std::vector<PageMove> moves;
+};
+
 struct Batch {
+  std::vector<ContextShift> shifts;
   std::vector<SequenceStep> sequences;  // decoding first
   int64_t num_rows = 0;
   int64_t num_decoding = 0, num_drafted = 0;  // sequences with one row to go; those of them with drafts
@@ -75,6 +89,7 @@ struct SequenceUsage {
   int64_t reused_tokens = 0;  // of the prompt, found in the cache at the first start
   int64_t drafted_tokens = 0, accepted_tokens = 0;
   int64_t preemptions = 0;
+  int64_t dropped_tokens = 0;                                        // of prompt and answer, by shifts
   double submitted = 0, started = -1, first_token = -1, ended = -1;  // times as passed in; -1: never
 };
 
@@ -88,7 +103,7 @@ struct SchedulerStats {
   int64_t running = 0, waiting = 0, waiting_tokens = 0;
   // Since the start:
   int64_t steps = 0, prompt_rows = 0, decode_rows = 0, drafted_rows = 0, accepted_tokens = 0;
-  int64_t submitted = 0, ended = 0, cancelled = 0, preemptions = 0;
+  int64_t submitted = 0, ended = 0, cancelled = 0, preemptions = 0, shifts = 0;
 };
 
 // Order of service: every decoding sequence has a row in each step; then drafts, which leave prompts half of
@@ -120,7 +135,7 @@ class Scheduler {
   std::vector<SequenceEnd> take_ended();
 
   bool idle() const { return sequences_.empty(); }
-  std::span<const int32_t> tokens(SequenceId id) const;  // prompt and answer so far
+  std::span<const int32_t> tokens(SequenceId id) const;  // prompt and answer so far, without what was dropped
   SequenceUsage usage(SequenceId id) const;
   SchedulerStats stats() const;
 
@@ -135,6 +150,10 @@ class Scheduler {
   int64_t num_pages_at_most(const Sequence& s) const;
   void expire(double now);
   void secure_rows();
+  bool over_context(const Sequence& s) const;
+  int64_t drop_oldest(Sequence& s);
+  bool shift(Sequence& s);
+  bool secure_row(Sequence& s);
   void preempt(Sequence& s);
   bool fits(const Sequence& s) const;
   bool waits_for_prefix(const Sequence& s) const;
@@ -152,6 +171,7 @@ class Scheduler {
   std::set<Sequence*, Earlier> waiting_;
   std::set<Sequence*, Earlier> running_;  // the last one is the first to be preempted
   std::vector<SequenceStep> in_flight_;   // without pages
+  std::vector<ContextShift> shifts_;      // of the next batch
   std::vector<SequenceEnd> ended_;
   int64_t num_submitted_ = 0;
   SchedulerStats counts_;

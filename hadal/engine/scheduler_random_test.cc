@@ -32,6 +32,8 @@ std::vector<Load> loads() {
   worst_ahead.draft_lookahead_tokens = 2;
   SchedulerLimits narrow = worst;
   narrow.max_batch_tokens = 8;
+  SchedulerLimits shifting = worst;
+  shifting.max_context_tokens = 46, shifting.overflow = Overflow::kShift, shifting.keep_tokens = 6;
   return {
       {"worst_case", {.num_pages = 40, .page_tokens = 4}, worst, 0},
       {"worst_case_drafts_lookahead", {.num_pages = 27, .page_tokens = 4}, worst_ahead, 3},
@@ -39,6 +41,9 @@ std::vector<Load> loads() {
       {"optimistic_drafts_lookahead", {.num_pages = 24, .page_tokens = 4}, ahead, 3},
       {"colliding_hashes", {.num_pages = 24, .page_tokens = 4, .hash_mask = 1}, optimistic, 1},
       {"without_reuse", {.num_pages = 24, .page_tokens = 4, .reuse_prefixes = false}, optimistic, 1},
+      {"shifting", {.num_pages = 30, .page_tokens = 4}, shifting, 0},
+      {"shifting_drafts", {.num_pages = 26, .page_tokens = 4}, shifting, 3},
+      {"shifting_without_reuse", {.num_pages = 40, .page_tokens = 4, .reuse_prefixes = false}, shifting, 1},
       {"narrow_batch", {.num_pages = 64, .page_tokens = 4}, narrow, 2},
       {"pages_of_one_token", {.num_pages = 90, .page_tokens = 1}, optimistic, 2},
   };
@@ -130,6 +135,7 @@ TEST_P(SchedulerUnderLoad, KeepsItsPromisesInEveryStepAndFinishesEverything) {
   // The load reaches what it is meant to test.
   const bool optimistic = GetParam().limits.admission == Admission::kOptimistic;
   EXPECT_TRUE(optimistic ? before.preemptions > 20 : before.preemptions == 0) << before.preemptions;
+  EXPECT_EQ(before.shifts > 100, GetParam().limits.overflow == Overflow::kShift) << before.shifts;
   EXPECT_TRUE(!GetParam().pages.reuse_prefixes || pages.reused_tokens > 1000) << pages.reused_tokens;
   if (GetParam().num_drafts == 0) return;
   EXPECT_GT(before.accepted_tokens, 500);

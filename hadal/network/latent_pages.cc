@@ -137,6 +137,32 @@ void LatentPages::write(int64_t layer, int32_t page_id, int64_t offset, const fl
   }
 }
 
+void LatentPages::move(int64_t layer, PageMove pages, int64_t count, const float* cos, const float* sin) {
+  std::byte* to = page(layer, pages.to);
+  if (pages.from != pages.to)
+    std::memcpy(to, page(layer, pages.from), static_cast<size_t>(count * row_bytes_));
+  const bool is_f32 = format_ == CacheFormat::kF32;
+  const int64_t at = is_f32 ? 4 * C_ : format_ == CacheFormat::kBF16 ? 2 * C_ : layout(format_, C_).key;
+  std::vector<float> key(static_cast<size_t>(R_));
+  for (int64_t row = 0; row < count; ++row) {
+    std::byte* stored = to + row * row_bytes_ + at;
+    if (is_f32)
+      std::memcpy(key.data(), stored, key.size() * 4);
+    else
+      infer_kernels().decode_rows({WeightFormat::kBF16, 1, R_, stored}, 0, 1, key.data(), R_);
+    for (int64_t i = 0; i < R_ / 2; ++i) {
+      const float c = cos[row * R_ / 2 + i], s = sin[row * R_ / 2 + i];
+      const float a = key[static_cast<size_t>(2 * i)], b = key[static_cast<size_t>(2 * i + 1)];
+      key[static_cast<size_t>(2 * i)] = a * c - b * s;
+      key[static_cast<size_t>(2 * i + 1)] = a * s + b * c;
+    }
+    if (is_f32)
+      std::memcpy(stored, key.data(), key.size() * 4);
+    else
+      store_bf16(key.data(), stored, R_);
+  }
+}
+
 const float* LatentPages::read(int64_t layer, int32_t page_id, int64_t count, float* scratch) const {
   const std::byte* rows = page(layer, page_id);
   if (format_ == CacheFormat::kF32) return reinterpret_cast<const float*>(rows);

@@ -12,6 +12,11 @@ namespace hadal {
 
 constexpr int64_t kPageTokens = 64;
 
+// Rows of a page to be copied with their keys turned to the new positions; from may equal to.
+struct PageMove {
+  int32_t from = 0, to = 0;
+};
+
 // kInt8: the latent as int8 with an fp32 scale per 64 values, the key as bf16. kFp8: the latent as e4m3 with
 // an fp32 scale per 128 values, the key as bf16.
 enum class CacheFormat { kF32, kBF16, kInt8, kFp8 };
@@ -41,6 +46,10 @@ class LatentPages {
   // for kF32, else decoded into scratch [count * row_stride()].
   const float* read(int64_t layer, int32_t page, int64_t count, float* scratch) const;
   int64_t row_stride() const { return C_ + R_; }
+
+  // Copies the first `count` rows of page `from` to page `to` (which may be the same) and turns the pairs of
+  // each key by the angle of (cos, sin) [count, R/2]. Latents stay bit for bit.
+  void move(int64_t layer, PageMove pages, int64_t count, const float* cos, const float* sin);
 
   // The raw bytes of a page in a layer: kPageTokens * row_bytes().
   std::byte* page(int64_t layer, int32_t page) {

@@ -49,6 +49,13 @@ class Network {
   // logits [rows.size(), W] of the given rows of hidden [.., D].
   void logits(const float* hidden, std::span<const int32_t> rows, float* out);
 
+  // Rows of one sequence that stay in the context when tokens before them leave it: num_rows rows from
+  // first_position on (their new one; the start of a page) were drop_tokens further on. Latents are copied,
+  // keys turned by the difference of the two rotations, in all layers of the pages. The latents themselves
+  // were computed with the tokens that are gone.
+  void shift_rows(std::span<const PageMove> moves, int64_t first_position, int64_t num_rows,
+                  int64_t drop_tokens, LatentPages& pages);
+
   // What the gates chose in the last call: experts and weights of layer `layer` (a MoE layer or an MTP
   // module), [T, A] each; empty for dense layers.
   std::span<const int32_t> chosen_experts(int64_t layer) const;

@@ -4,6 +4,7 @@
 #pragma once
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <utility>
 
@@ -55,6 +56,12 @@ class ToyEngine {
     for (const auto& [id, deadline] : deadlines_)
       if (deadline <= now) decoding_.erase(id);
     last = scheduler.next_batch(now, num_drafts);
+    for (const ContextShift& shift : last.shifts) {
+      const int64_t O = table.page_tokens();
+      EXPECT_EQ(table.num_tokens(shift.id), shift.keep_tokens + shift.num_rows);
+      for (const PageMove& move : shift.moves)
+        std::copy_n(rows_.begin() + move.from * O, O, rows_.begin() + move.to * O);
+    }
     check_batch();
     std::vector<StepResult> results;
     for (const SequenceStep& step : last.sequences) results.push_back(run(step));
@@ -84,11 +91,12 @@ class ToyEngine {
   static uint64_t row_after(uint64_t row, int32_t token) {
     return (row ^ static_cast<uint64_t>(token + 1)) * 0x9E3779B97F4A7C15 + 1;
   }
-  // What a sequence answers alone.
+  // What a sequence answers alone. A row knows all before it, so here a shift changes no token.
   std::vector<int32_t> alone(const Answer& answer, int64_t max_tokens) const {
     uint64_t row = 1;
     for (const int32_t t : answer.prompt) row = row_after(row, t);
-    max_tokens = std::min(max_tokens, limits_.max_context_tokens - std::ssize(answer.prompt));
+    if (limits_.overflow == Overflow::kRefuse)
+      max_tokens = std::min(max_tokens, limits_.max_context_tokens - std::ssize(answer.prompt));
     std::vector<int32_t> out;
     while (std::ssize(out) < max_tokens && (out.empty() || out.back() != answer.end_token)) {
       out.push_back(next_token(row));
