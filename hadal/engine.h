@@ -135,6 +135,15 @@ class Engine {
   Answer generate(Request request, const std::function<void(std::string_view)>& on_text = {},
                   const std::atomic<bool>* interrupt = nullptr);
 
+  // Writes all prefixes that could be reused now to a file (whole or not at all) and returns their tokens.
+  // Throws what a full or forbidden disk makes of it.
+  int64_t save_cache(const std::filesystem::path& path) const;
+  // Takes back what save_cache() wrote, as far as free pages hold it, and returns the tokens taken; what is
+  // cached already stays. Answers over it are the same bits as over a cold cache. Throws, and changes
+  // nothing: not_found; invalid_argument (made by another model, cache format or instruction set; prefixes
+  // are not reused); corrupt (cut short or altered).
+  int64_t load_cache(const std::filesystem::path& path);
+
   const ModelConfig& model() const;
   const std::optional<Tokenizer>& tokenizer() const;
   EngineStats stats() const;

@@ -2,6 +2,7 @@
 #pragma once
 #include <unordered_map>
 
+#include "hadal/base/json.h"
 #include "hadal/engine.h"
 #include "hadal/engine/answer.h"
 #include "hadal/engine/scheduler.h"
@@ -39,6 +40,7 @@ struct Engine::State {
 
   void check_request(const Request& request) const;
   std::vector<Delta> step();
+  Json cache_header(int64_t pages) const;  // of a saved cache: what made it
 
   EngineConfig config;
   WorkerPool pool;

@@ -245,6 +245,38 @@ void PageTable::unpublish(int32_t id) {
   p.tokens.clear();
 }
 
+std::vector<PageTable::Published> PageTable::published() const {
+  std::vector<Published> out;
+  const auto add = [&](int32_t id) { out.push_back({id, page(id).parent, page(id).tokens}); };
+  // Those in use by their depth, breadth first; then the others, of which a parent is always the more recent.
+  std::vector<int32_t> level = {kNone};
+  while (!level.empty()) {
+    std::vector<int32_t> next;
+    for (int32_t id = 0; id < static_cast<int32_t>(num_pages()); ++id)
+      if (page(id).published && page(id).references > 0 &&
+          std::find(level.begin(), level.end(), page(id).parent) != level.end())
+        next.push_back(id);
+    std::for_each(next.begin(), next.end(), add);
+    level = std::move(next);
+  }
+  std::for_each(least_recent_.rbegin(), least_recent_.rend(), add);
+  return out;
+}
+
+std::optional<PageTable::Restored> PageTable::restore(int32_t parent, std::span<const int32_t> tokens) {
+  HADAL_CHECK(std::ssize(tokens) == page_tokens_ && (parent == kNone || page(parent).published));
+  if (const int32_t same = find(parent, tokens); same != kNone) return Restored{same, false};
+  if (free_.empty()) return std::nullopt;
+  const int32_t id = free_.back();
+  free_.pop_back();
+  Page& p = page(id);
+  p.published = true, p.parent = parent, p.hash = chain_hash(parent, tokens);
+  p.tokens.assign(tokens.begin(), tokens.end());
+  index_.emplace(p.hash, id);
+  p.place = least_recent_.insert(least_recent_.begin(), id);
+  return Restored{id, true};
+}
+
 std::span<const int32_t> PageTable::pages(SequenceId id) const {
   return sequence(id).pages;
 }

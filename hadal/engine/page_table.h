@@ -87,6 +87,21 @@ class PageTable {
   // After the weights changed: no page computed so far is found again. Open sequences go on, unpublished.
   void forget();
 
+  // Pages that a prefix may find, each behind its parent, the likeliest to be wanted first.
+  struct Published {
+    int32_t page = 0, parent = -1;  // -1: the first of its sequences
+    std::span<const int32_t> tokens;
+  };
+  std::vector<Published> published() const;
+
+  // A cached page for these tokens behind `parent`, older than all others: one that is there, or a free one
+  // (is_new: the caller writes its rows before anything else). nullopt: none is free.
+  struct Restored {
+    int32_t page = 0;
+    bool is_new = false;
+  };
+  std::optional<Restored> restore(int32_t parent, std::span<const int32_t> tokens);
+
   std::span<const int32_t> pages(SequenceId id) const;
   int64_t num_tokens(SequenceId id) const;  // committed
   // May the sequence write the row at `position`: reserved, its own page, not published.

@@ -11,6 +11,7 @@
 namespace hadal {
 
 constexpr int64_t kPageTokens = 64;
+constexpr int kPageLayout = 1;  // of the bytes in a page; counted up when they change: saved caches hold them
 
 // Rows of a page to be copied with their keys turned to the new positions; from may equal to.
 struct PageMove {
