@@ -126,6 +126,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         for at in range(0, len(wire), piece_bytes or len(wire)):
             self.wfile.write(wire[at:at + (piece_bytes or len(wire))])
             self.wfile.flush()
+            if piece_bytes:
+                time.sleep(0.004)  # or the pieces meet again on the way
 
     def choice(self, body, **fields):
         delta = {k: v for k, v in fields.items() if k in ("content", "reasoning_content", "tool_calls", "role")}
