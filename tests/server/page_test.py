@@ -125,7 +125,8 @@ class AnyServer(PageTest):
     def test_hostile_text_stays_text(self):
         for width in (1280, 360):
             page = self.new_chat(width=width)
-            self.send(page, "echo: " + HOSTILE)
+            self.send(page, "echo: " + HOSTILE, wait=False)
+            page.wait(ANSWERED + " || document.querySelector('.fault')")  # too long for a model with a small context
             self.assertEqual(page.js("document.querySelector('.turn.user .bubble').textContent"), "echo: " + HOSTILE)
             self.assert_fits(page)
             self.assert_clean(page)
