@@ -1,9 +1,10 @@
 """The page in headless Chromium.
 
-page_test.py [URL [KEY]]: with a URL, the tests that any server can answer, against the page it serves; without, all,
-against a scripted one. Exits with 77 where there is no Chromium.
+page_test.py [URL]: with a URL, the tests that any server can answer, against the page it serves, with the key in
+HADAL_API_KEY if it wants one; without, all, against a scripted one. Exits with 77 where there is no Chromium.
 """
 
+import os
 import re
 import sys
 import unittest
@@ -12,7 +13,7 @@ from chromium import EXECUTABLE, Chromium, Page
 from scripted_server import MARKDOWN, PAGE, STORY, ScriptedServer
 
 URL = sys.argv.pop(1) if len(sys.argv) > 1 and "://" in sys.argv[1] else None
-KEY = sys.argv.pop(1) if URL and len(sys.argv) > 1 and not sys.argv[1].startswith("-") else None
+KEY = os.environ.get("HADAL_API_KEY") if URL else None
 
 CTRL, SHIFT = 2, 8
 BUTTON = "button[aria-label='{}']".format
