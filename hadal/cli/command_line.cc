@@ -95,6 +95,8 @@ void add_commands(Commands& all, const Handlers& handlers, char** argv) {
   all.add<RunOptions>(app, "run", "continue a text, or chat", add_run, handlers.run ? handlers.run : run_run);
   all.add<ServeOptions>(app, "serve", "answer over HTTP as the OpenAI API does, with a page to chat",
                         add_serve, run_serve);
+  all.add<BatchCommandOptions>(app, "batch", "answer a file of requests, going on where it was stopped",
+                               add_batch, run_batch);
   all.add(app, "logits", "write a model's logits for given token ids", add_logits,
           or_elsewhere(handlers.logits, handlers, "logits", argv));
   all.add(app, "train", "train a model on a text", add_train,

@@ -32,6 +32,7 @@ std::string find_compute();
 
 int run_run(const RunOptions& options);
 int run_serve(const ServeOptions& options);
+int run_batch(const BatchCommandOptions& options);
 int run_info(const InfoOptions& options);
 int run_inspect(const InspectOptions& options);
 int run_convert(const ConvertCommandOptions& options);

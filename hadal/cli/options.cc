@@ -1,5 +1,7 @@
 #include "hadal/cli/options.h"
 
+#include <filesystem>
+
 #include "hadal/cli/flags.h"
 #include "hadal/error.h"
 #include "hadal/parallel/schedule.h"
@@ -143,6 +145,30 @@ void add_serve(CLI::App& app, ServeOptions& o) {
   count_flag(app, "--queue-tokens", o.queue_tokens, "tokens of their prompts and answers");
   not_negative_flag(app, "--deadline", o.deadline_seconds, "seconds for an answer; 0: none");
   engine_flags(app, o);
+}
+
+std::string served_name(const std::string& model, const std::string& name) {
+  if (!name.empty()) return name;
+  const std::filesystem::path folder = std::filesystem::absolute(model).lexically_normal();
+  return folder.has_filename() ? folder.filename().string() : folder.parent_path().filename().string();
+}
+
+void add_batch(CLI::App& app, BatchCommandOptions& o) {
+  model(app, o.model);
+  file_flag(app, "REQUESTS", o.requests, "JSONL in OpenAI's batch shape: custom_id, method, url, body")
+      ->required();
+  file_flag(app, "RESULTS", o.results, "JSONL to append to; what it answers already is not done again")
+      ->required();
+  app.add_option("--name", o.name, "of the model, in the requests; default: the folder's")->type_name("TEXT");
+  choice_flag(app, "--template", o.chat_template, "chat format instead of the tokenizer's own",
+              ChatTemplate::names());
+  count_or_zero_flag(app, "--cache-tokens", o.cache_tokens,
+                     "of the latent cache; 0: a quarter of the free memory");
+  count_flag(app, "--max-sequences", o.max_sequences, "answered at the same time");
+  count_flag(app, "--max-batch-tokens", o.max_batch_tokens, "of one step, prompts and answers together");
+  count_flag(app, "--in-flight", o.in_flight, "requests read ahead and given to the engine");
+  engine_flags(app, o);
+  json_flag(app, o.json);
 }
 
 void add_logits(CLI::App& app, LogitsOptions& o) {

@@ -62,6 +62,21 @@ struct ServeOptions {
   int64_t threads = 0;
 };
 
+// What clients call a model: `name`, or its folder's if that is "".
+std::string served_name(const std::string& model, const std::string& name);
+
+struct BatchCommandOptions {
+  std::string model, requests, results;  // folder, files
+  std::string name;                      // of the model, in the requests; "": the folder's
+  std::string chat_template;
+  std::string cache_dtype = "auto", speculation = "auto";
+  int64_t cache_tokens = 0;  // 0: a quarter of the free memory
+  int64_t max_sequences = 64, max_batch_tokens = 512;
+  int64_t in_flight = 128;  // requests given to the engine
+  int64_t threads = 0;
+  bool json = false;
+};
+
 struct LogitsOptions {
   std::string model;
   std::string ids_file;
@@ -199,6 +214,7 @@ struct CompletionOptions {
 
 void add_run(CLI::App& app, RunOptions& options);
 void add_serve(CLI::App& app, ServeOptions& options);
+void add_batch(CLI::App& app, BatchCommandOptions& options);
 void add_logits(CLI::App& app, LogitsOptions& options);
 void add_train(CLI::App& app, TrainOptions& options);
 void add_eval(CLI::App& app, EvalOptions& options);

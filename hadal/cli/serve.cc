@@ -1,7 +1,6 @@
 // hadal serve: the model over HTTP.
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
 
 #include "hadal/base/text.h"
 #include "hadal/cli/command_line.h"
@@ -31,12 +30,6 @@ std::string read_key(const ServeOptions& o) {
   return key;
 }
 
-std::string model_name(const ServeOptions& o) {
-  if (!o.name.empty()) return o.name;
-  std::filesystem::path folder = std::filesystem::absolute(o.model).lexically_normal();
-  return folder.has_filename() ? folder.filename().string() : folder.parent_path().filename().string();
-}
-
 }  // namespace
 
 int run_serve(const ServeOptions& o) {
@@ -55,7 +48,7 @@ int run_serve(const ServeOptions& o) {
                                    .speculation = speculation_of(o.speculation)};
   EngineThread engine(Engine::open(o.model, engine_config),
                       {.requests = o.queue_requests, .tokens = o.queue_tokens});
-  Api api({.model = model_name(o),
+  Api api({.model = served_name(o.model, o.name),
            .api_key = key,
            .chat_template = o.chat_template,
            .deadline_seconds = o.deadline_seconds},
@@ -67,8 +60,8 @@ int run_serve(const ServeOptions& o) {
                      .cors_origin = o.cors_origin,
                      .handle_signals = true},
                     api, engine);
-  std::fprintf(stderr, "%s is served on %s (API: %s/v1); Ctrl-C ends it\n", model_name(o).c_str(),
-               server.url().c_str(), server.url().c_str());
+  std::fprintf(stderr, "%s is served on %s (API: %s/v1); Ctrl-C ends it\n",
+               served_name(o.model, o.name).c_str(), server.url().c_str(), server.url().c_str());
   server.run();
   return 0;
 }
