@@ -51,6 +51,28 @@ struct HalfKernels {
   // with target < 0 give 0 and zeros. logit [rows, W] is overwritten; rows of dlogit stand dlogit_row apart.
   void (*cross_entropy)(float* logit, const int64_t* target, float* loss, uint16_t* dlogit,
                         int64_t dlogit_row, float scale, int64_t rows, int64_t W);
+
+  // Row r of scores [rows, L] sees columns [first[r], visible + r), first null: from 0. What it does not see
+  // becomes 0.
+  struct Attention {
+    const float* score;  // not yet times `scale`
+    int64_t L;
+    const int64_t* first;
+    int64_t visible;
+    float scale;
+  };
+  // prob [rows, L] = round(kHalfLimit exp(scale score - top)), top the row's largest; inverse[r] = 1 / sum of
+  // exp(scale score - top), lse[r] = log sum exp(scale score).
+  void (*attention_exp)(const Attention& x, uint16_t* prob, float* inverse, float* lse, int64_t rows);
+  // prob = round(kHalfLimit p), p = exp(scale score - lse); dscore = round(p (dprob - delta) dscore_scale);
+  // dprob [rows, L]; rows of prob and dscore stand `stride` apart.
+  struct AttentionBackward {
+    const float *dprob, *lse, *delta;
+    float dscore_scale;
+    uint16_t *prob, *dscore;
+    int64_t stride;
+  };
+  void (*attention_backward)(const Attention& x, const AttentionBackward& d, int64_t rows);
 };
 
 // The table of this machine: "avx512fp16", or "scalar", the slow oracle that runs everywhere.

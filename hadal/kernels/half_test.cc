@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <string>
 #include <vector>
 
 #include "hadal/base/random.h"
@@ -188,6 +189,55 @@ TEST(HalfKernels, CrossEntropyEqualsTheOracle) {
     for (size_t r = 0; r < 3; ++r) EXPECT_NEAR(loss_a[r], loss_b[r], 1e-5);
     for (size_t i = 0; i < da.size(); ++i) EXPECT_LE(std::abs(da[i] - db[i]), 1) << i;  // one step of fp16
   }
+}
+
+// Fp16 values a step apart: exp differs by an ulp of fp32, and with it the rounding.
+void expect_steps(const std::vector<uint16_t>& a, const std::vector<uint16_t>& b, const std::string& what) {
+  for (size_t i = 0; i < a.size(); ++i)
+    EXPECT_LE(std::abs((a[i] & 0x7FFF) - (b[i] & 0x7FFF)), 2) << what << " " << i;
+}
+
+TEST(HalfKernels, AttentionEqualsTheOracleAndRowsGiveZeroToWhatTheyDoNotSee) {
+  const int64_t rows = 5;
+  const std::vector<int64_t> documents = {0, 3, 3, 17, 20};
+  for (const int64_t L : {5, 16, 23, 37, 70})
+    for (const int64_t* first : {static_cast<const int64_t*>(nullptr), documents.data()}) {
+      if (first && L < 23) continue;  // each row sees itself at least
+      const std::vector<float> score = noise(rows * L, 11, 4.0), dprob = noise(rows * L, 12),
+                               delta = noise(rows, 13);
+      const HalfKernels::Attention x{score.data(), L, first, L - rows + 1, 0.3f};
+      const auto size = static_cast<size_t>(rows * L);
+      struct Result {
+        std::vector<uint16_t> prob, again, dscore;
+        std::vector<float> inverse, lse;
+      };
+      const auto run = [&](const HalfKernels& k) {
+        Result r{.prob = std::vector<uint16_t>(size, 0xABCD),
+                 .again = std::vector<uint16_t>(size, 0xABCD),
+                 .dscore = std::vector<uint16_t>(size, 0xABCD),
+                 .inverse = std::vector<float>(rows),
+                 .lse = std::vector<float>(rows)};
+        k.attention_exp(x, r.prob.data(), r.inverse.data(), r.lse.data(), rows);
+        k.attention_backward(
+            x, {dprob.data(), r.lse.data(), delta.data(), 2.0f, r.again.data(), r.dscore.data(), L}, rows);
+        return r;
+      };
+      const Result got = run(half_kernels()), want = run(scalar_half_kernels());
+      expect_steps(got.prob, want.prob, "prob");
+      expect_steps(got.again, want.again, "prob again");
+      expect_steps(got.dscore, want.dscore, "dscore");
+      for (size_t r = 0; r < static_cast<size_t>(rows); ++r) {
+        EXPECT_NEAR(got.lse[r], want.lse[r], 1e-5);
+        EXPECT_NEAR(got.inverse[r], want.inverse[r], 1e-5 * want.inverse[r]);
+        const int64_t begin = first ? first[r] : 0, end = L - rows + 1 + static_cast<int64_t>(r);
+        for (int64_t l = 0; l < L; ++l)
+          if (l < begin || l >= end) {
+            const size_t at = r * static_cast<size_t>(L) + static_cast<size_t>(l);
+            EXPECT_EQ((got.prob[at] | got.again[at] | got.dscore[at]) & 0x7FFF, 0)
+                << L << " row " << r << " " << l;
+          }
+      }
+    }
 }
 
 }  // namespace

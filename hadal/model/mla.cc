@@ -113,7 +113,8 @@ Tensor mla_training(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_B
   HADAL_SHAPE(x_BSD, B, S, D);
   const Products products = pass.products;
   const bool keeps_inputs = pass.recompute == Recompute::kSelective;
-  const AttentionSizes sizes{mla.num_heads, mla.nope_dim, mla.rope_dim, mla.value_dim, scale, keeps_inputs};
+  const AttentionSizes sizes{mla.num_heads, mla.nope_dim, mla.rope_dim, mla.value_dim,
+                             scale,         keeps_inputs, products};
   if (products == Products::kF16 && mla.query_latent > 0) {
     const MlaInputs in =
         half_mla_inputs(x_BSD, {w.q_down, w.q_norm, w.q_up, w.kv_down, w.kv_norm, w.kv_up}, kLatentNormEps);

@@ -29,8 +29,9 @@ Tensor fused_swiglu(const Tensor& gate, const Tensor& up);
 // the first position each token sees, its document's; undefined: 0.
 struct AttentionSizes {
   int64_t H, N, R, V;
-  double scale;               // of the scores
-  bool keeps_inputs = false;  // for the backward pass, instead of rotated copies per head
+  double scale;                        // of the scores
+  bool keeps_inputs = false;           // for the backward pass, instead of rotated copies per head
+  Products products = Products::kF32;  // kF16: in half precision; otherwise fp32
 };
 Tensor fused_attention(const AttentionSizes& sizes, const Tensor& query, const Tensor& kv,
                        const Tensor& rope_key, const RopeAngles& angles, const Tensor& segment_start_BS);

@@ -447,6 +447,7 @@ Tensor fused_attention(const AttentionSizes& s, const Tensor& query, const Tenso
   if (segment_start_BS.defined()) HADAL_SHAPE(segment_start_BS, B, S);
   const Tensor segments_BS =
       segment_start_BS.defined() ? segment_start_BS.contiguous() : at::empty({0}, at::kLong);
+  if (s.products == Products::kF16) return half_attention(s, query, kv, rope_key, angles, segments_BS);
   return Attention::apply(query, kv, rope_key, angles.cos_SX, angles.sin_SX, segments_BS, s.H, s.N, s.R, s.V,
                           s.scale, s.keeps_inputs);
 }

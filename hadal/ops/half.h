@@ -4,6 +4,7 @@
 #pragma once
 #include <cstdint>
 
+#include "hadal/ops/fused.h"
 #include "hadal/tensor/tensor.h"
 
 namespace hadal {
@@ -30,6 +31,17 @@ struct MlaInputs {
   Tensor query, kv, rope_key;  // [..., H*K], [..., H*(N+V)], [..., R]
 };
 MlaInputs half_mla_inputs(const Tensor& x, const MlaProjections& w, double eps);
+
+// fused_attention(), each head by half_attention.h.
+Tensor half_attention(const AttentionSizes& sizes, const Tensor& query, const Tensor& kv,
+                      const Tensor& rope_key, const RopeAngles& angles, const Tensor& segment_start_BS);
+
+// A matrix times `scale`, rounded to fp16.
+struct HalfTensor {
+  Tensor x;
+  float scale = 1;
+};
+HalfTensor half_rounded(const Tensor& x);  // contiguous
 
 // fused_head_loss().
 Tensor half_head_loss(const Tensor& hidden_TD, const Tensor& head_WD, const Tensor& target_T, double divisor);

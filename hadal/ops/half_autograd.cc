@@ -29,11 +29,7 @@ Tensor empty_half(at::IntArrayRef shape) {
 
 constexpr int64_t kGrain = 1 << 15;  // values a thread takes at least
 
-// A matrix times `scale`, rounded.
-struct Half {
-  Tensor x;
-  float scale = 1;
-};
+using Half = HalfTensor;
 
 float max_abs(const float* x, int64_t n) {
   const int64_t blocks = (n + kGrain - 1) / kGrain;
@@ -569,6 +565,10 @@ class HalfHeadLoss : public Function<HalfHeadLoss> {
 };
 
 }  // namespace
+
+HalfTensor half_rounded(const Tensor& x) {
+  return round(x);
+}
 
 Tensor half_linear(const Tensor& x, const Tensor& w_NK) {
   HADAL_CHECK(x.size(-1) == w_NK.size(1)) << x.size(-1) << " columns for a weight of " << w_NK.size(1);

@@ -8,6 +8,7 @@
 #include "hadal/error.h"
 #include "hadal/kernels/half.h"
 #include "hadal/ops/fused.h"
+#include "hadal/ops/rope.h"
 #include "hadal/tensor/make.h"
 
 namespace hadal {
@@ -125,6 +126,36 @@ TEST(HalfProducts, HeadLossIsCloseToF32AlsoInSeveralPiecesOfRows) {
   }
 }
 
+struct AttentionCase {
+  int64_t B = 2, S = 150, H = 2, N = 20, R = 8, V = 24;  // more than one chunk of queries, no full last block
+  AttentionSizes sizes{H, N, R, V, 0.2};
+  RopeAngles angles{noise({S, R / 2}, 0.4), noise({S, R / 2}, 0.6)};
+  Inputs inputs = {noise({B, S, H*(N + R)}, 0.1), noise({B, S, H*(N + V)}, 0.2), noise({B, S, R}, 0.3)};
+
+  Tensor run(const Inputs& x, Products products, const Tensor& documents, bool keeps_inputs = false) const {
+    AttentionSizes s = sizes;
+    s.products = products, s.keeps_inputs = keeps_inputs;
+    return fused_attention(s, x[0], x[1], x[2], angles, documents);
+  }
+};
+
+TEST(HalfProducts, AttentionIsCloseToF32WithAndWithoutDocuments) {
+  const AttentionCase c;
+  const Tensor starts_BS = arange(0, c.S).div(70, "floor").mul(70).expand({c.B, c.S}).contiguous();
+  for (const Tensor& documents : {Tensor(), starts_BS})
+    expect_close([&](const auto& x) { return c.run(x, Products::kF16, documents); },
+                 [&](const auto& x) { return c.run(x, Products::kF32, documents); }, c.inputs);
+}
+
+TEST(HalfProducts, AttentionThatKeepsItsInputsHasTheSameGradientsBitForBit) {
+  const AttentionCase c;
+  const auto run = [&](bool keeps) {
+    return with_gradients([&](const auto& x) { return c.run(x, Products::kF16, Tensor(), keeps); }, c.inputs);
+  };
+  const Inputs got = run(true), want = run(false);
+  for (size_t i = 0; i < want.size(); ++i) EXPECT_TRUE(got[i].equal(want[i])) << i;
+}
+
 TEST(HalfProducts, NumberOfThreadsDoesNotChangeABit) {
   const int before = num_threads();
   const MoeCase c;
@@ -137,6 +168,10 @@ TEST(HalfProducts, NumberOfThreadsDoesNotChangeABit) {
                  half_mlp(x[0], x[5], x[6], x[7]);
         },
         c.inputs));
+    const AttentionCase attention;
+    for (const Tensor& x : with_gradients(
+             [&](const auto& in) { return attention.run(in, Products::kF16, Tensor()); }, attention.inputs))
+      runs.back().push_back(x);
   }
   set_num_threads(before);
   for (size_t i = 0; i < runs[0].size(); ++i) EXPECT_TRUE(runs[0][i].equal(runs[1][i])) << i;

@@ -353,6 +353,62 @@ void cross_entropy(float* logit, const int64_t* target, float* loss, uint16_t* d
   }
 }
 
+// Columns [begin, end) of the 16 from w on.
+inline __mmask16 between(int64_t w, int64_t begin, int64_t end) {
+  return (__mmask16)(tail16(end - w) & ~tail16(begin - w));
+}
+
+void attention_exp(const HalfKernels::Attention& x, uint16_t* prob, float* inverse, float* lse,
+                   int64_t rows) {
+  const __m512 lowest = _mm512_set1_ps(-3.4e38f), scale = _mm512_set1_ps(x.scale),
+               limit = _mm512_set1_ps(kHalfLimit);
+  const float* score = x.score;
+  for (int64_t r = 0; r < rows; ++r, score += x.L, prob += x.L) {
+    const int64_t begin = x.first ? x.first[r] : 0, end = x.visible + r < x.L ? x.visible + r : x.L;
+    const int64_t w0 = begin & ~(int64_t)15;
+    __m512 top_v = lowest;
+    for (int64_t w = w0; w < end; w += 16)
+      top_v = _mm512_max_ps(_mm512_mask_loadu_ps(lowest, between(w, begin, end), score + w), top_v);
+    const float top = _mm512_reduce_max_ps(top_v) * x.scale;
+    const __m512 shift = _mm512_set1_ps(top);
+    __m512 sum = _mm512_setzero_ps();
+    for (int64_t w = 0; w < x.L; w += 16) {
+      const __mmask16 m = between(w, begin, end);
+      __m512 e = _mm512_setzero_ps();
+      if (m) {
+        e = fast_exp(_mm512_fmsub_ps(_mm512_maskz_loadu_ps(m, score + w), scale, shift));
+        sum = _mm512_mask_add_ps(sum, m, sum, e);
+      }
+      _mm256_mask_storeu_epi16(prob + w, tail16(x.L - w), to_half(_mm512_maskz_mul_ps(m, e, limit)));
+    }
+    const float total = _mm512_reduce_add_ps(sum);
+    inverse[r] = 1.0f / total, lse[r] = top + __builtin_logf(total);
+  }
+}
+
+void attention_backward(const HalfKernels::Attention& x, const HalfKernels::AttentionBackward& d,
+                        int64_t rows) {
+  const __m512 scale = _mm512_set1_ps(x.scale), limit = _mm512_set1_ps(kHalfLimit),
+               factor = _mm512_set1_ps(d.dscore_scale);
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t begin = x.first ? x.first[r] : 0, end = x.visible + r < x.L ? x.visible + r : x.L;
+    const __m512 lse = _mm512_set1_ps(d.lse[r]), delta = _mm512_set1_ps(d.delta[r]);
+    const float *score = x.score + r * x.L, *dprob = d.dprob + r * x.L;
+    uint16_t *prob = d.prob + r * d.stride, *dscore = d.dscore + r * d.stride;
+    for (int64_t w = 0; w < x.L; w += 16) {
+      const __mmask16 m = between(w, begin, end), all = tail16(x.L - w);
+      __m256i p16 = _mm256_setzero_si256(), d16 = p16;
+      if (m) {
+        const __m512 p = _mm512_maskz_mov_ps(
+            m, fast_exp(_mm512_fmsub_ps(_mm512_maskz_loadu_ps(m, score + w), scale, lse)));
+        const __m512 dp = _mm512_sub_ps(_mm512_maskz_loadu_ps(m, dprob + w), delta);
+        p16 = to_half(_mm512_mul_ps(p, limit)), d16 = to_half(_mm512_mul_ps(_mm512_mul_ps(p, dp), factor));
+      }
+      _mm256_mask_storeu_epi16(prob + w, all, p16), _mm256_mask_storeu_epi16(dscore + w, all, d16);
+    }
+  }
+}
+
 #else  // the oracle: what the above computes, in plain words; sums in fp32 throughout
 
 union Bits {
@@ -457,12 +513,41 @@ void cross_entropy(float* logit, const int64_t* target, float* loss, uint16_t* d
   }
 }
 
+void attention_exp(const HalfKernels::Attention& x, uint16_t* prob, float* inverse, float* lse,
+                   int64_t rows) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* score = x.score + r * x.L;
+    const int64_t begin = x.first ? x.first[r] : 0, end = x.visible + r < x.L ? x.visible + r : x.L;
+    float top = score[begin], sum = 0;
+    for (int64_t l = begin; l < end; ++l) top = score[l] > top ? score[l] : top;
+    for (int64_t l = 0; l < x.L; ++l) {
+      const float e = l < begin || l >= end ? 0.0f : __builtin_expf(x.scale * (score[l] - top));
+      prob[r * x.L + l] = to_half(e * kHalfLimit);
+      sum += e;
+    }
+    inverse[r] = 1.0f / sum, lse[r] = x.scale * top + __builtin_logf(sum);
+  }
+}
+
+void attention_backward(const HalfKernels::Attention& x, const HalfKernels::AttentionBackward& d,
+                        int64_t rows) {
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t l = 0; l < x.L; ++l) {
+      const bool seen = l >= (x.first ? x.first[r] : 0) && l < x.visible + r;
+      const float p = seen ? __builtin_expf(x.scale * x.score[r * x.L + l] - d.lse[r]) : 0.0f;
+      d.prob[r * d.stride + l] = to_half(p * kHalfLimit);
+      d.dscore[r * d.stride + l] =
+          seen ? to_half(p * (d.dprob[r * x.L + l] - d.delta[r]) * d.dscore_scale) : 0;
+    }
+}
+
 #endif
 
 }  // namespace
 
 extern const HalfKernels kHalf;
-const HalfKernels kHalf = {HADAL_STR(HADAL_ISA), multiply, max_abs,         round_half,
-                           pack_transposed,      swiglu,   swiglu_backward, cross_entropy};
+const HalfKernels kHalf = {
+    HADAL_STR(HADAL_ISA), multiply,      max_abs,       round_half,        pack_transposed, swiglu,
+    swiglu_backward,      cross_entropy, attention_exp, attention_backward};
 
 }  // namespace hadal::kernels::HADAL_ISA
