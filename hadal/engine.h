@@ -22,6 +22,7 @@
 namespace hadal {
 
 struct NetworkWeights;
+class Constraint;  // hadal/engine/constraint.h: what the text of an answer may be; immutable, to be shared
 
 enum class Speculation { kOff, kOn, kAuto };  // kAuto: while it pays, as measured
 
@@ -53,12 +54,16 @@ struct Request {
   SamplingParams sampling;         // its seed decides every draw
   std::vector<std::string> stops;  // the text ends before the first of these
   bool ignore_end = false;         // go on after an end token
+  // The answer is a text that this allows, and ends as soon as nothing but its end may follow; only the
+  // limits and stop strings cut it short. Needs a tokenizer; excludes ignore_end.
+  std::shared_ptr<const Constraint> constraint;
   int64_t top_logprobs = -1;  // >= 0: report the chosen token's log probability and this many alternatives'
   bool want_experts = false;  // report which experts each token's layers chose
 };
 
-enum class FinishReason { kEndToken, kStopString, kMaxTokens, kContextFull, kCancelled };
-const char* name(FinishReason reason);  // "stop", "stop_string", "length", "context", "cancelled"
+// kDeadEnd: the vocabulary has no token for what the constraint asks for next.
+enum class FinishReason { kEndToken, kStopString, kMaxTokens, kContextFull, kCancelled, kDeadEnd };
+const char* name(FinishReason reason);  // "stop", "stop_string", "length", "context", "cancelled", "dead_end"
 
 struct NewToken {
   int32_t id = 0;

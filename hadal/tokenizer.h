@@ -62,6 +62,7 @@ class Tokenizer {
   std::string token_bytes(int32_t id) const;  // what the token adds to the text; throws invalid_argument
   bool is_token(int32_t id) const;            // false for holes and outside [0, vocab_size)
   bool is_special(int32_t id) const;          // an added token with special = true
+  bool is_added(int32_t id) const;            // any added token, such as "<think>"
 
   std::optional<int32_t> bos_id() const;  // from tokenizer_config.json
   std::optional<int32_t> eos_id() const;

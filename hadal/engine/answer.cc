@@ -20,6 +20,8 @@ const char* name(FinishReason reason) {
       return "context";
     case FinishReason::kCancelled:
       return "cancelled";
+    case FinishReason::kDeadEnd:
+      return "dead_end";
   }
   return "";
 }
@@ -30,9 +32,11 @@ double Answer::tokens_per_second() const {
 }
 
 AnswerState::AnswerState(Request request, const std::optional<Tokenizer>& tokenizer,
-                         const std::vector<int64_t>& eos_ids)
+                         const std::vector<int64_t>& eos_ids,
+                         const std::shared_ptr<const VocabularyTrie>& vocabulary)
     : request_(std::move(request)), stops_(request_.stops), eos_ids_(eos_ids) {
   if (tokenizer) decoder_.emplace(*tokenizer, /*skip_special=*/true);
+  if (request_.constraint) cursor_.emplace(request_.constraint, vocabulary);
   usage.prompt_tokens = static_cast<int64_t>(request_.prompt.size());
 }
 
@@ -44,10 +48,13 @@ void AnswerState::push(NewToken token, int64_t context) {
   }
   generated_.push_back(token.id);
   ++usage.generated_tokens;
+  if (cursor_) cursor_->push(token.id);
   if (decoder_) fresh_.text += stops_.push(decoder_->push(token.id));
   fresh_.tokens.push_back(std::move(token));
   if (stops_.stopped())
     finished_ = FinishReason::kStopString;
+  else if (cursor_ && cursor_->allowed().num_tokens == 0)
+    finished_ = cursor_->allowed().ends ? FinishReason::kEndToken : FinishReason::kDeadEnd;
   else if (static_cast<int64_t>(generated_.size()) >= request_.max_tokens)
     finished_ = FinishReason::kMaxTokens;
   else if (usage.prompt_tokens + usage.generated_tokens >= context)
@@ -55,8 +62,19 @@ void AnswerState::push(NewToken token, int64_t context) {
 }
 
 int32_t AnswerState::choose(std::span<const float> logits_W, int64_t num_tokens) const {
-  const SamplerInput input{logits_W, request_.prompt, generated_, num_tokens};
-  return sample(request_.sampling, input, /*stream=*/0, generated_.size());
+  SamplerInput input{logits_W, request_.prompt, generated_, num_tokens};
+  if (cursor_) input.allowed = cursor_->allowed().bits;
+  const auto draw = [&] { return sample(request_.sampling, input, /*stream=*/0, generated_.size()); };
+  int32_t id = draw();
+  std::vector<uint64_t> left;  // without what the guard refused
+  for (int64_t tokens = 1; cursor_ && cursor_->refuses(id) && tokens < cursor_->allowed().num_tokens;
+       ++tokens) {
+    if (left.empty()) left = cursor_->allowed().bits;
+    left[static_cast<size_t>(id / 64)] &= ~(uint64_t{1} << id % 64);
+    input.allowed = left;
+    id = draw();
+  }
+  return id;
 }
 
 Delta AnswerState::take(RequestId id) {

@@ -6,15 +6,17 @@
 #include <vector>
 
 #include "hadal/engine.h"
+#include "hadal/engine/constraint.h"
 #include "hadal/engine/stop_strings.h"
 
 namespace hadal {
 
 class AnswerState {
  public:
-  // eos_ids: tokens that end an answer. The tokenizer may be absent: then there is no text.
-  AnswerState(Request request, const std::optional<Tokenizer>& tokenizer,
-              const std::vector<int64_t>& eos_ids);
+  // eos_ids: tokens that end an answer. The tokenizer may be absent: then there is no text. With a constraint
+  // the vocabulary is needed; throws invalid_argument if they do not fit.
+  AnswerState(Request request, const std::optional<Tokenizer>& tokenizer, const std::vector<int64_t>& eos_ids,
+              const std::shared_ptr<const VocabularyTrie>& vocabulary = nullptr);
 
   const Request& request() const { return request_; }
   const std::vector<int32_t>& generated() const { return generated_; }
@@ -36,6 +38,7 @@ class AnswerState {
   Request request_;
   std::optional<IncrementalDecoder> decoder_;
   StopStrings stops_;
+  std::optional<ConstraintCursor> cursor_;
   std::vector<int64_t> eos_ids_;
   std::vector<int32_t> generated_;
   Delta fresh_;

@@ -116,6 +116,11 @@ void Engine::State::check_request(const Request& request) const {
   if (!tokenizer && !request.stops.empty())
     throw Error(ErrorCode::kInvalidArgument,
                 "[engine.submit] stop strings need a tokenizer. Put tokenizer.json beside the weights.");
+  if (request.constraint && (!tokenizer || request.ignore_end))
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        tokenizer ? "[engine.submit] ignore_end is set, and a constraint ends the answer itself. Drop one."
+                  : "[engine.submit] a constraint needs a tokenizer. Put tokenizer.json beside the weights.");
 }
 
 Engine Engine::open(const std::filesystem::path& folder, const EngineConfig& config) {
@@ -137,13 +142,17 @@ Engine::Engine(Engine&&) noexcept = default;
 RequestId Engine::submit(Request request) {
   State& s = *state_;
   s.check_request(request);
+  if (request.constraint && !s.vocabulary)
+    s.vocabulary = std::make_shared<VocabularyTrie>(*s.tokenizer, s.eos_ids);
   const RequestId id = s.next_id;
-  s.scheduler.submit(
-      {.id = static_cast<SequenceId>(id), .prompt = request.prompt, .max_tokens = request.max_tokens},
-      now_seconds());
+  SequenceRequest sequence{
+      .id = static_cast<SequenceId>(id), .prompt = request.prompt, .max_tokens = request.max_tokens};
+  const int64_t num_prompt = std::ssize(request.prompt);
+  AnswerState answer(std::move(request), s.tokenizer, s.eos_ids, s.vocabulary);
+  s.scheduler.submit(std::move(sequence), now_seconds());
   ++s.next_id;
-  s.stats.prompt_tokens += std::ssize(request.prompt);
-  s.running.emplace(id, State::Running{.answer = AnswerState(std::move(request), s.tokenizer, s.eos_ids)});
+  s.stats.prompt_tokens += num_prompt;
+  s.running.emplace(id, State::Running{.answer = std::move(answer)});
   return id;
 }
 

@@ -56,7 +56,8 @@ struct Engine::State {
   Scheduler scheduler;
   SpeculationGauge gauge;
   std::vector<int64_t> eos_ids;
-  std::vector<uint8_t> page_has_mtp;  // of a page: all its MTP rows are written
+  std::shared_ptr<const VocabularyTrie> vocabulary;  // made for the first constraint
+  std::vector<uint8_t> page_has_mtp;                 // of a page: all its MTP rows are written
   std::unordered_map<RequestId, Running> running;
   std::vector<Delta> unseen;  // of other requests, from steps made by generate()
   RequestId next_id = 1;

@@ -185,8 +185,11 @@ void read_added_tokens(const JsonReader& in, const object& root, TokenizerModel&
   if (const auto twice = std::adjacent_find(seen.begin(), seen.end()); twice != seen.end())
     in.corrupt("added_tokens", cat("has \"", *twice, "\" twice"));
   model.special.resize(static_cast<size_t>(model.vocabulary.size()));
-  for (const AddedToken& token : model.added.tokens())
+  model.is_added.resize(model.special.size());
+  for (const AddedToken& token : model.added.tokens()) {
+    model.is_added[static_cast<size_t>(token.id)] = true;
     if (token.special) model.special[static_cast<size_t>(token.id)] = true;
+  }
 }
 
 // ---- normalizer, pre_tokenizer, decoder, post_processor ----

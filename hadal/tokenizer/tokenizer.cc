@@ -186,6 +186,10 @@ bool Tokenizer::is_special(int32_t id) const {
   return id >= 0 && static_cast<size_t>(id) < model_->special.size() &&
          model_->special[static_cast<size_t>(id)];
 }
+bool Tokenizer::is_added(int32_t id) const {
+  return id >= 0 && static_cast<size_t>(id) < model_->is_added.size() &&
+         model_->is_added[static_cast<size_t>(id)];
+}
 
 std::string Tokenizer::token(int32_t id) const {
   if (!is_token(id)) token_bytes(id);  // throws

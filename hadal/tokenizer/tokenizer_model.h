@@ -22,7 +22,7 @@ struct TokenizerModel {
   std::array<int32_t, 256> byte_ids{};  // -1: none
   bool ignore_merges = false;           // a piece that is a token stays whole, whatever the merges say
   AddedTokens added;
-  std::vector<bool> special;  // by id
+  std::vector<bool> special, is_added;  // by id
   PreTokenizer pre_tokenizer;
   std::vector<int32_t> prompt_prefix, prompt_suffix;  // what post_processor puts around a text
 

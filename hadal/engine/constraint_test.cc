@@ -1,0 +1,200 @@
+#include "hadal/engine/constraint.h"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "hadal/error.h"
+#include "tests/support/constrained_walk.h"
+
+namespace hadal {
+namespace {
+
+const WalkVocabulary& bytes() {
+  static const WalkVocabulary kBytes = trained_vocabulary(TokenizerKind::kByte, "");
+  return kBytes;
+}
+const WalkVocabulary& pairs() {
+  static const WalkVocabulary kPairs =
+      trained_vocabulary(TokenizerKind::kBpe, "(()) ((())) ()()() aab (ab) (ab) ((ab))", 300);
+  return kPairs;
+}
+
+std::string error_of(const std::function<void()>& run) {
+  try {
+    run();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+// Brackets, nested, around letters a and b: s = ( s* ) | [ab]
+std::shared_ptr<const Constraint> brackets(const ConstraintLimits& limits = {}) {
+  Grammar g;
+  const Grammar::Rule s = g.add_rule();
+  g.add_bytes(g.start(s), 'a', 'b', g.end(s));
+  const Grammar::State inside = g.then_literal(g.start(s), "(");
+  g.add_call(inside, s, inside);
+  g.add_literal(inside, ")", g.end(s));
+  return std::make_shared<Constraint>(g, s, limits);
+}
+
+bool matches(const std::shared_ptr<const Constraint>& constraint, std::string_view text) {
+  ConstraintCursor cursor(constraint, bytes().trie);
+  for (const int32_t id : bytes().tokenizer.encode(text, false)) {
+    if (!is_allowed(cursor, id)) return false;
+    cursor.push(id);
+  }
+  return cursor.allowed().ends;
+}
+
+TEST(Constraint, FollowsNestedRules) {
+  const auto c = brackets();
+  for (const char* text : {"a", "()", "(a)", "((a)b())", "(((((b)))))"})
+    EXPECT_TRUE(matches(c, text)) << text;
+  for (const char* text : {"", "c", "(", ")", "(a", "aa", "())", "(a))"})
+    EXPECT_FALSE(matches(c, text)) << text;
+}
+
+// The slow way: each token byte by byte through a cursor of single bytes.
+TEST(Constraint, AMaskHoldsExactlyTheTokensWhoseBytesFollow) {
+  const auto c = brackets();
+  ConstraintCursor cursor(c, pairs().trie);
+  std::string text;
+  int64_t longer = 0;
+  for (uint64_t step = 0; step < 40; ++step) {
+    std::vector<int32_t> allowed;
+    for (int32_t id = 0; id < pairs().tokenizer.vocab_size(); ++id) {
+      const std::string_view token = pairs().trie->bytes(id);
+      ConstraintCursor slow(c, bytes().trie);
+      bool follows = !token.empty();
+      for (const char byte : text + std::string(token)) {
+        int32_t one = 0;
+        while (bytes().trie->bytes(one) != std::string_view(&byte, 1)) ++one;
+        follows = follows && is_allowed(slow, one);
+        if (follows) slow.push(one);
+      }
+      if (id == pairs().end) follows = cursor.allowed().ends;
+      EXPECT_EQ(is_allowed(cursor, id), follows) << text << " + " << token;
+      if (follows && id != pairs().end) allowed.push_back(id), longer += token.size() > 1;
+    }
+    EXPECT_EQ(static_cast<int64_t>(allowed.size()), cursor.allowed().num_tokens);
+    if (allowed.empty()) break;
+    const int32_t id = allowed[philox(5, 0, step)[0] % allowed.size()];
+    text += pairs().trie->bytes(id);
+    cursor.push(id);
+  }
+  EXPECT_GT(longer, 0);
+}
+
+TEST(Constraint, DepthEndsInAWayOutNotInADeadEnd) {
+  ConstraintLimits limits;
+  limits.max_depth = 3;
+  const auto c = brackets(limits);
+  EXPECT_TRUE(matches(c, "(((a)))"));
+  EXPECT_FALSE(matches(c, "((((a))))"));
+  for (uint64_t seed = 0; seed < 50; ++seed) EXPECT_TRUE(walk(c, pairs(), seed, 400).has_value());
+}
+
+TEST(Constraint, SmallTablesGiveTheSameMasks) {
+  ConstraintLimits limits;
+  limits.max_states = 3, limits.max_masks = 1;
+  const auto large = brackets(), small = brackets(limits);
+  for (uint64_t seed = 0; seed < 30; ++seed)
+    EXPECT_EQ(walk(large, pairs(), seed, 200), walk(small, pairs(), seed, 200));
+}
+
+TEST(Constraint, TooManyWaysLoseSomeAndNeverAll) {
+  // Every bracket may be one of two rules that look the same: ways double with each.
+  Grammar g;
+  const Grammar::Rule s = g.add_rule(), twin = g.add_rule();
+  g.add_bytes(g.start(s), 'a', 'b', g.end(s));
+  for (const Grammar::Rule inner : {s, twin})
+    g.add_literal(g.then_call(g.then_literal(g.start(s), "("), inner), ")", g.end(s));
+  g.add_call(g.start(twin), s, g.end(twin));
+  ConstraintLimits limits;
+  limits.max_ways = 16;
+  const auto c = std::make_shared<Constraint>(g, s, limits);
+  EXPECT_TRUE(matches(c, std::string(20, '(') + "a" + std::string(20, ')')));
+}
+
+TEST(Constraint, ThreadsShareOne) {
+  const auto c = brackets();
+  std::vector<std::optional<std::string>> want(8), got(8);
+  for (uint64_t i = 0; i < 8; ++i) want[i] = walk(brackets(), pairs(), i, 200);
+  std::vector<std::thread> threads;
+  for (uint64_t i = 0; i < 8; ++i) threads.emplace_back([&, i] { got[i] = walk(c, pairs(), i, 200); });
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(got, want);
+}
+
+TEST(Constraint, AddedTokensAreMatchedAsThemselvesAlone) {
+  Grammar g;
+  const Grammar::Rule s = g.add_rule();
+  const std::string mark = "<｜tool▁calls▁begin｜>";
+  g.add_empty(g.then_markup(g.start(s), "a" + mark + "b", pairs().tokenizer), g.end(s));
+  const auto c = std::make_shared<Constraint>(g, s);
+  ConstraintCursor cursor(c, pairs().trie);
+  cursor.push(pairs().tokenizer.encode("a")[0]);
+  const int32_t id = *pairs().tokenizer.token_to_id(mark);
+  EXPECT_EQ(cursor.allowed().num_tokens, 1);
+  EXPECT_TRUE(is_allowed(cursor, id));
+  cursor.push(id);
+  EXPECT_FALSE(cursor.allowed().ends);
+  cursor.push(pairs().tokenizer.encode("b")[0]);
+  EXPECT_TRUE(cursor.allowed().ends);
+
+  Grammar foreign;
+  const Grammar::Rule root = foreign.add_rule();
+  foreign.add_token(foreign.start(root), "<|elsewhere|>", foreign.end(root));
+  const auto unknown = std::make_shared<Constraint>(foreign, root);
+  EXPECT_NE(error_of([&] { ConstraintCursor(unknown, pairs().trie); }).find("<|elsewhere|>"),
+            std::string::npos);
+}
+
+TEST(Constraint, RefusesWhatNeverBeginsOrNeverEnds) {
+  Grammar left;
+  const Grammar::Rule a = left.add_rule(), nothing = left.add_rule();
+  left.add_empty(left.start(nothing), left.end(nothing));
+  left.add_literal(left.then_call(left.then_call(left.start(a), nothing), a), "x", left.end(a));
+  EXPECT_EQ(left.left_recursive_rule(), a);
+  EXPECT_NE(error_of([&] { Constraint(left, a); }).find("calls itself"), std::string::npos);
+
+  Grammar endless;
+  const Grammar::Rule b = endless.add_rule();
+  endless.add_call(endless.then_literal(endless.start(b), "x"), b, endless.end(b));
+  EXPECT_NE(error_of([&] { Constraint(endless, b); }).find("no finite text"), std::string::npos);
+
+  GrammarLimits limits;
+  limits.states = 10;
+  Grammar small(limits);
+  const Grammar::Rule c = small.add_rule();
+  EXPECT_NE(error_of([&] { small.then_literal(small.start(c), "more than ten"); }).find("states"),
+            std::string::npos);
+}
+
+TEST(Constraint, AVocabularyWithoutTheBytesIsRefusedAtTheStart) {
+  const Tokenizer letters = Tokenizer::parse(
+      R"({"version":"1.0","model":{"type":"BPE","vocab":{"a":0,"b":1},"merges":[]},"added_tokens":[],
+      "pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":false},
+      "decoder":{"type":"ByteLevel","add_prefix_space":true,"trim_offsets":true,"use_regex":true}})");
+  const auto trie = std::make_shared<VocabularyTrie>(letters, std::vector<int64_t>{});
+  Grammar g;
+  const Grammar::Rule s = g.add_rule();
+  g.add_literal(g.start(s), "x", g.end(s));
+  const auto c = std::make_shared<Constraint>(g, s);
+  EXPECT_NE(error_of([&] { ConstraintCursor(c, trie); }).find("no token of this vocabulary"),
+            std::string::npos);
+  // Later, it is a mask without tokens.
+  Grammar h;
+  const Grammar::Rule t = h.add_rule();
+  h.add_literal(h.start(t), "ax", h.end(t));
+  ConstraintCursor cursor(std::make_shared<Constraint>(h, t), trie);
+  cursor.push(0);
+  EXPECT_EQ(cursor.allowed().num_tokens, 0);
+  EXPECT_FALSE(cursor.allowed().ends);
+}
+
+}  // namespace
+}  // namespace hadal
