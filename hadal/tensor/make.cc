@@ -88,7 +88,6 @@ int num_threads() {
 void keep_freed_memory() {
   ::mallopt(M_MMAP_THRESHOLD, 1 << 30);
   ::mallopt(M_TRIM_THRESHOLD, INT_MAX);
-  ::mallopt(M_ARENA_MAX, 1);  // the heaps of other threads are unmapped when empty, whatever the threshold
 }
 
 void return_freed_memory() {
