@@ -47,6 +47,7 @@ int run_data_info(const DataOptions& options);
 int run_data_verify(const DataOptions& options);
 int run_bench(const BenchCommandOptions& options);
 int run_plan_schedule(const PlanScheduleOptions& options);
+int run_launch(const LaunchOptions& options);
 int run_plot(const PlotCommandOptions& options);
 int run_completion(const CompletionOptions& options, const CLI::App& commands);
 

@@ -208,6 +208,12 @@ struct PlanScheduleOptions {
   bool json = false;
 };
 
+struct LaunchOptions {
+  int64_t ranks = 2;
+  std::vector<std::string> arguments;  // of hadal, or a program and its own
+  bool program = false;
+};
+
 struct CompletionOptions {
   std::string shell;
 };
@@ -229,6 +235,7 @@ void add_data_info(CLI::App& app, DataOptions& options);
 void add_data_verify(CLI::App& app, DataOptions& options);
 void add_bench(CLI::App& app, BenchCommandOptions& options);
 void add_plan_schedule(CLI::App& app, PlanScheduleOptions& options);
+void add_launch(CLI::App& app, LaunchOptions& options);
 void add_completion(CLI::App& app, CompletionOptions& options);
 void add_tokenizer_encode(CLI::App& app, TokenizerOptions& options);
 void add_tokenizer_decode(CLI::App& app, TokenizerOptions& options);
