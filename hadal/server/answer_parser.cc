@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 namespace hadal {
 namespace {
@@ -33,12 +34,13 @@ std::optional<AnswerPiece> parse_call(std::string_view text) {
   std::string_view after = text.substr(separator + kSeparator.size());
   AnswerPiece call{.kind = AnswerPiece::kToolCall};
   const size_t fence = after.find("```");
-  if (before == "function" && fence != std::string_view::npos) {
+  // V3.1 may call a tool of the name "function", its arguments may hold a fence.
+  if (before == "function" && fence != std::string_view::npos && !trimmed(after).starts_with('{')) {
     call.name = trimmed(after.substr(0, fence));
     after = after.substr(fence + 3);
     if (after.starts_with("json")) after.remove_prefix(4);
     const size_t close = after.rfind("```");
-    if (close == std::string_view::npos) return {};
+    if (close == std::string_view::npos || !trimmed(after.substr(close + 3)).empty()) return {};
     call.text = trimmed(after.substr(0, close));
   } else {
     call.name = before;
@@ -67,8 +69,8 @@ std::vector<AnswerPiece> AnswerParser::push(std::string_view text) {
 
 std::vector<AnswerPiece> AnswerParser::finish() {
   Pieces out;
-  if (where_ == Where::kCalls && trimmed(held_).empty()) held_.clear();
-  if (where_ == Where::kCalls) part_began_ = true;
+  if (where_ == Where::kCalls && unsaid_.empty() && !spelled_ && trimmed(held_).empty()) held_.clear();
+  held_.insert(0, std::exchange(unsaid_, {}));
   give(out, where_ == Where::kReasoning ? AnswerPiece::kReasoning : AnswerPiece::kContent, held_);
   held_.clear();
   return out;
@@ -122,6 +124,8 @@ bool AnswerParser::read_part(Pieces& out, AnswerPiece::Kind kind, std::string_vi
   }
   const size_t last = text.find_last_not_of(kBlanks);
   give(out, kind, text.substr(0, last + 1));
+  if (next == Where::kCalls) unsaid_ = held_.substr(last + 1, found + end.size() - (last + 1));
+  spelled_ = false;
   held_.erase(0, found + end.size());
   where_ = next;
   part_began_ = false;
@@ -131,9 +135,11 @@ bool AnswerParser::read_part(Pieces& out, AnswerPiece::Kind kind, std::string_vi
 bool AnswerParser::read_call(Pieces& out) {
   const size_t begin = held_.find(kCallBegin), all_end = held_.find(kCallsEnd);
   if (all_end < begin) {
-    if (!trimmed(std::string_view(held_).substr(0, all_end)).empty())
-      give(out, AnswerPiece::kContent, std::string_view(held_).substr(0, all_end));
-    held_.erase(0, all_end + kCallsEnd.size());
+    if (spelled_ || !trimmed(std::string_view(held_).substr(0, all_end)).empty())
+      spell(out, all_end + kCallsEnd.size());
+    else
+      held_.erase(0, all_end + kCallsEnd.size());
+    unsaid_.clear();
     where_ = Where::kContent;
     part_began_ = false;
     return true;
@@ -141,15 +147,29 @@ bool AnswerParser::read_call(Pieces& out) {
   if (begin == std::string::npos) return false;
   const size_t end = held_.find(kCallEnd, begin);
   if (end == std::string::npos) return false;
-  const size_t inside = begin + kCallBegin.size(), past = end + kCallEnd.size();
-  if (std::optional<AnswerPiece> call = parse_call(std::string_view(held_).substr(inside, end - inside))) {
-    out.push_back(*std::move(call));
-    ++num_calls_;
-  } else {
-    give(out, AnswerPiece::kContent, std::string_view(held_).substr(0, past));
+  if (!trimmed(std::string_view(held_).substr(0, begin)).empty()) {  // no call, but no less written
+    spell(out, begin);
+    return true;
   }
+  const size_t inside = begin + kCallBegin.size(), past = end + kCallEnd.size();
+  std::optional<AnswerPiece> call = parse_call(std::string_view(held_).substr(inside, end - inside));
+  if (!call) {
+    spell(out, past);
+    return true;
+  }
+  out.push_back(*std::move(call));
+  ++num_calls_;
+  unsaid_.clear();
+  spelled_ = false;
   held_.erase(0, past);
   return true;
+}
+
+// Gives the first `n` bytes as they were written, behind what stood before them.
+void AnswerParser::spell(Pieces& out, size_t n) {
+  give(out, AnswerPiece::kContent, std::exchange(unsaid_, {}) + held_.substr(0, n));
+  held_.erase(0, n);
+  spelled_ = true;
 }
 
 void AnswerParser::give(Pieces& out, AnswerPiece::Kind kind, std::string_view text) {

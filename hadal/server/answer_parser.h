@@ -41,6 +41,7 @@ class AnswerParser {
   bool leave_start();
   bool read_part(Pieces& out, AnswerPiece::Kind kind, std::string_view end, Where next);
   bool read_call(Pieces& out);
+  void spell(Pieces& out, size_t n);
   void give(Pieces& out, AnswerPiece::Kind kind, std::string_view text);
 
   AnswerFormat format_;
@@ -48,6 +49,8 @@ class AnswerParser {
   std::string held_;         // not yet given
   bool part_began_ = false;  // the part being read has given something
   size_t num_calls_ = 0;
+  std::string unsaid_;    // blanks and marker before the first call: written out if it proves to be none
+  bool spelled_ = false;  // the last call was none
 };
 
 }  // namespace hadal
