@@ -142,7 +142,7 @@ void add_serve(CLI::App& app, ServeOptions& o) {
   count_flag(app, "--max-sequences", o.max_sequences, "answered at the same time");
   count_flag(app, "--max-batch-tokens", o.max_batch_tokens, "of one step, prompts and answers together");
   count_flag(app, "--queue", o.queue_requests, "requests that wait; more are refused with 429");
-  count_flag(app, "--queue-tokens", o.queue_tokens, "tokens of their prompts and answers");
+  count_flag(app, "--queue-tokens", o.queue_tokens, "tokens of their prompts");
   not_negative_flag(app, "--deadline", o.deadline_seconds, "seconds for an answer; 0: none");
   engine_flags(app, o);
 }

@@ -84,30 +84,38 @@ const std::vector<Case>& cases() {
        "Look:\n" CALLS CALL "function" SEP "f\n```json\n{\"x\": 1}\n```" CALL_END CALLS_END,
        {"", "Look:", "f({\"x\": 1})"}},
       {kTools, CALLS CALL "f" SEP "{\"x\": 1}" CALL_END CALLS_END, {"", "", "f({\"x\": 1})"}},
-      {kTools, CALLS CALL "f" SEP CALL_END "\n" CALL " g " SEP " [1] " CALL_END CALLS_END " done",
+      {kTools,
+       CALLS CALL "f" SEP CALL_END "\n" CALL " g " SEP " [1] " CALL_END CALLS_END " done",
        {"", "done", "f({})g([1])"}},
-      {kTools, CALLS CALL "f" SEP "1" CALL_END CALLS_END CALLS CALL "g" SEP "2" CALL_END CALLS_END,
+      {kTools,
+       CALLS CALL "f" SEP "1" CALL_END CALLS_END CALLS CALL "g" SEP "2" CALL_END CALLS_END,
        {"", "", "f(1)g(2)"}},
       {kTools, CALLS CALL "f" SEP "1" CALL_END, {"", "", "f(1)"}},  // the outer end is missing
       {kTools, CALLS CALL "function" SEP "f\n```json\n\"```\"\n```" CALL_END, {"", "", "f(\"```\")"}},
       {kTools, CALLS CALL "function" SEP "{\"a\": \"```\"}" CALL_END, {"", "", "function({\"a\": \"```\"})"}},
       {kTools, CALLS CALLS_END, {"", "", ""}},
       {kThinkingTools, "why\n</think>\n\n" CALLS CALL "f" SEP "{}" CALL_END CALLS_END, {"why", "", "f({})"}},
-      {kChat, CALLS CALL "f" SEP "{}" CALL_END CALLS_END, {"", CALLS CALL "f" SEP "{}" CALL_END CALLS_END, ""}},
+      {kChat,
+       CALLS CALL "f" SEP "{}" CALL_END CALLS_END,
+       {"", CALLS CALL "f" SEP "{}" CALL_END CALLS_END, ""}},
       // Broken: content, as written.
       {kTools, "a \n" CALLS, {"", "a \n" CALLS, ""}},
       {kTools, "a\n" CALLS CALL "f" SEP "{\"x\"", {"", "a\n" CALLS CALL "f" SEP "{\"x\"", ""}},
-      {kTools, CALLS CALL "no separator" CALL_END CALLS_END " b",
+      {kTools,
+       CALLS CALL "no separator" CALL_END CALLS_END " b",
        {"", CALLS CALL "no separator" CALL_END CALLS_END "b", ""}},
-      {kTools, CALLS CALL "function" SEP "f\n```json\n{}" CALL_END CALLS_END,
+      {kTools,
+       CALLS CALL "function" SEP "f\n```json\n{}" CALL_END CALLS_END,
        {"", CALLS CALL "function" SEP "f\n```json\n{}" CALL_END CALLS_END, ""}},
-      {kTools, CALLS CALL "function" SEP "f\n```json\n{}\n```more" CALL_END,
+      {kTools,
+       CALLS CALL "function" SEP "f\n```json\n{}\n```more" CALL_END,
        {"", CALLS CALL "function" SEP "f\n```json\n{}\n```more" CALL_END, ""}},
       {kTools, CALLS CALL SEP "{}" CALL_END, {"", CALLS CALL SEP "{}" CALL_END, ""}},
       {kTools, CALLS " why " CALL "f" SEP "1" CALL_END CALLS_END, {"", CALLS " why ", "f(1)"}},
       {kTools, CALLS "nothing" CALLS_END, {"", CALLS "nothing" CALLS_END, ""}},
       {kTools, CALLS CALL "f" SEP "1" CALL_END CALL "g" SEP "2", {"", CALL "g" SEP "2", "f(1)"}},
-      {kTools, CALLS CALL "f" SEP "1" CALL_END CALL "g" CALL_END CALLS_END,
+      {kTools,
+       CALLS CALL "f" SEP "1" CALL_END CALL "g" CALL_END CALLS_END,
        {"", CALL "g" CALL_END CALLS_END, "f(1)"}},
   };
   return all;
@@ -123,14 +131,16 @@ TEST(AnswerParser, PiecesDoNotDependOnHowTheTextIsCut) {
     EXPECT_EQ(parse(c.format, c.text, every_byte(n)), c.want) << "byte by byte: " << c.text;
     for (size_t i = 0; i <= n; ++i)
       for (size_t k = i; k <= n; k += n < 80 ? 1 : 3)
-        ASSERT_EQ(parse(c.format, c.text, {i, k}), c.want) << "cut at " << i << " and " << k << ": " << c.text;
+        ASSERT_EQ(parse(c.format, c.text, {i, k}), c.want)
+            << "cut at " << i << " and " << k << ": " << c.text;
   }
 }
 
 // Texts put together at random from markers and scraps of them.
 std::string random_answer(uint64_t seed) {
-  constexpr const char* kParts[] = {"<think>", "</think>", CALLS, CALLS_END, CALL, CALL_END, SEP, "function",
-                                    "\n```json\n", "\n```", "{\"a\": 1}", " ", "\n", "text", "<", "<｜", "｜>", "f"};
+  constexpr const char* kParts[] = {"<think>", "</think>", CALLS,         CALLS_END, CALL,         CALL_END,
+                                    SEP,       "function", "\n```json\n", "\n```",   "{\"a\": 1}", " ",
+                                    "\n",      "text",     "<",           "<｜",     "｜>",        "f"};
   std::string text;
   const uint32_t length = philox(seed, 0, 0)[0] % 14;
   for (uint32_t i = 0; i < length; ++i) text += kParts[philox(seed, 1, i)[0] % std::size(kParts)];

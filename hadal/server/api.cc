@@ -1,5 +1,7 @@
 #include "hadal/server/api.h"
 
+#include <strings.h>
+
 #include <algorithm>
 #include <ctime>
 #include <nlohmann/json.hpp>
@@ -141,16 +143,19 @@ std::shared_ptr<Exchange> Api::handle(const HttpRequest& request, std::shared_pt
   } catch (const Error& error) {
     responder->respond(http_status(error.code()), kJsonType,
                        error_json(ApiError(http_status(error.code()), error.what())));
+  } catch (const std::exception& error) {  // out of memory
+    responder->respond(500, kJsonType, error_json(ApiError(500, error.what())));
   }
   return nullptr;
 }
 
 void Api::check_key(const HttpRequest& request) const {
   if (config_.api_key.empty()) return;
-  const std::string_view bearer = "Bearer ";
-  if (!request.authorization.starts_with(bearer))
+  constexpr size_t kBearer = 7;
+  const std::string_view sent = request.authorization;
+  if (sent.size() < kBearer || ::strncasecmp(sent.data(), "Bearer ", kBearer) != 0)
     throw ApiError(401, "An API key is needed: send Authorization: Bearer KEY.", "", "missing_api_key");
-  if (!equal_in_constant_time(std::string_view(request.authorization).substr(bearer.size()), config_.api_key))
+  if (!equal_in_constant_time(sent.substr(kBearer), config_.api_key))
     throw ApiError(401, "The API key is wrong.", "", "invalid_api_key");
 }
 
@@ -167,8 +172,8 @@ const Tokenizer& Api::need_tokenizer() const {
 }
 
 Json Api::body_json(const HttpRequest& request) const {
-  const std::string_view type =
-      std::string_view(request.content_type).substr(0, request.content_type.find(';'));
+  std::string_view type = std::string_view(request.content_type).substr(0, request.content_type.find(';'));
+  while (type.ends_with(' ') || type.ends_with('\t')) type.remove_suffix(1);
   if (!type.empty() && type != kJsonType)
     throw ApiError(415, "Content-Type: need application/json (curl: -H 'Content-Type: application/json').");
   try {
@@ -322,6 +327,7 @@ std::shared_ptr<Exchange> Api::post_completion(const HttpRequest& request,
                                                std::shared_ptr<Responder>& responder) {
   const CompletionCall call = parse_completion_call(body_json(request), config_.caps);
   check_model(call.model);
+  if (!call.stops.empty() && !engine_.tokenizer()) bad_field("stop", "this model has no tokenizer.");
   std::vector<Request> requests;
   for (size_t i = 0; i < call.prompts.size(); ++i) {
     const std::string param = call.prompts.size() == 1 ? "prompt" : cat("prompt[", i, "]");
@@ -363,15 +369,13 @@ std::shared_ptr<Exchange> Api::begin(const GenerationCall& call, bool chat, cons
     e.choices.push_back({.index = static_cast<int64_t>(i),
                          .first_of_prompt = of_prompt == 0,
                          .parser = AnswerParser(format)});
-    const JobId job = engine_.submit(std::move(requests[i]));
-    if (job == 0) {
-      for (const JobId other : e.jobs) engine_.cancel(other), jobs_.erase(other);
-      ++metrics.rejected;
-      throw ApiError(429, "The queue is full. Try again later.", "", "queue_full");
-    }
-    e.jobs.push_back(job);
-    jobs_[job] = {exchange, i};
   }
+  e.jobs = engine_.submit(std::move(requests));
+  if (e.jobs.empty()) {
+    ++metrics.rejected;
+    throw ApiError(429, "The queue is full. Try again later.", "", "queue_full");
+  }
+  for (size_t i = 0; i < e.jobs.size(); ++i) jobs_[e.jobs[i]] = {exchange, i};
   e.first_token.resize(e.choices.size());
   exchanges_[exchange.get()] = exchange;
   if (e.stream) {

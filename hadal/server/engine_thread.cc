@@ -1,6 +1,9 @@
 #include "hadal/server/engine_thread.h"
 
+#include <algorithm>
+
 #include "hadal/base/clock.h"
+#include "hadal/network/latent_pages.h"
 
 namespace hadal {
 namespace {
@@ -11,7 +14,7 @@ EngineThread::EngineThread(Engine engine, const QueueLimits& limits)
     : engine_(std::move(engine)),
       model_(engine_.model()),
       tokenizer_(engine_.tokenizer()),
-      context_(engine_.context()),
+      context_(std::min(engine_.context(), engine_.stats().pages * kPageTokens)),
       limits_(limits),
       stats_(engine_.stats()) {}
 
@@ -33,23 +36,26 @@ void EngineThread::start(Deliver deliver) {
   thread_ = std::thread([this] { loop(); });
 }
 
-JobId EngineThread::submit(Request request) {
-  const int64_t tokens = static_cast<int64_t>(request.prompt.size()) + request.max_tokens;
-  JobId job = 0;
+std::vector<JobId> EngineThread::submit(std::vector<Request> requests) {
+  int64_t tokens = 0;
+  for (const Request& request : requests) tokens += static_cast<int64_t>(request.prompt.size());
+  std::vector<JobId> jobs;
   {
     const std::lock_guard lock(mutex_);
-    // A request larger than the whole queue may still wait alone.
-    if (stopping_ || queued_requests_ >= limits_.requests ||
-        (queued_requests_ > 0 && queued_tokens_ + tokens > limits_.tokens))
-      return 0;
-    job = next_job_++;
-    live_[job] = {.tokens = tokens};
-    ++queued_requests_;
+    const int64_t all = queued_requests_ + static_cast<int64_t>(requests.size());
+    const bool fits = all <= limits_.requests && queued_tokens_ + tokens <= limits_.tokens;
+    if (stopping_ || (!fits && queued_requests_ > 0)) return {};
+    for (Request& request : requests) {
+      const JobId job = next_job_++;
+      live_[job] = {.tokens = static_cast<int64_t>(request.prompt.size())};
+      commands_.push_back({.job = job, .cancel = false, .request = std::move(request)});
+      jobs.push_back(job);
+    }
+    queued_requests_ = all;
     queued_tokens_ += tokens;
-    commands_.push_back({.job = job, .cancel = false, .request = std::move(request)});
   }
   wake_.notify_one();
-  return job;
+  return jobs;
 }
 
 void EngineThread::cancel(JobId job) {
@@ -121,6 +127,8 @@ void EngineThread::apply(Command& command, std::vector<JobEvent>& events) {
     job_of_[id] = command.job;
   } catch (const Error& error) {
     events.push_back({.job = command.job, .delta = {}, .error = error.what(), .code = error.code()});
+  } catch (const std::exception& error) {  // out of memory
+    events.push_back({.job = command.job, .delta = {}, .error = error.what(), .code = ErrorCode::kInternal});
   }
 }
 

@@ -26,7 +26,7 @@ struct JobEvent {
 
 struct QueueLimits {
   int64_t requests = 256;    // waiting for their first token
-  int64_t tokens = 1 << 18;  // of their prompts and answers
+  int64_t tokens = 1 << 18;  // of their prompts
 };
 
 class EngineThread {
@@ -44,8 +44,9 @@ class EngineThread {
   // Ends the thread and what runs; no event follows.
   void stop();
 
-  // Any thread, at once: queues a job, or 0 if the queue is full.
-  JobId submit(Request request);
+  // Any thread, at once: queues a job for each request, or none and returns none if they do not all fit. What
+  // is larger than the whole queue may wait alone.
+  std::vector<JobId> submit(std::vector<Request> requests);
   // Any thread: ends a job before the next step; at most the events of the step in progress follow.
   void cancel(JobId job);
 
@@ -58,7 +59,7 @@ class EngineThread {
   // Facts that do not change; any thread.
   const ModelConfig& model() const { return model_; }
   const std::optional<Tokenizer>& tokenizer() const { return tokenizer_; }
-  int64_t context() const { return context_; }
+  int64_t context() const { return context_; }  // longest prompt and answer together; the cache holds it
 
  private:
   struct Command {

@@ -304,7 +304,7 @@ CompletionCall parse_completion_call(const Json& body, const RequestCaps& caps) 
   if (static_cast<int64_t>(call.prompts.size()) * call.n > caps.choices)
     bad_field("prompt", cat("prompts times n: need at most ", caps.choices, " answers a request."));
   call.top_logprobs = fields.integer("logprobs", 0, caps.top_logprobs).value_or(-1);
-  call.echo = fields.boolean("echo").value_or(false);
+  if (fields.boolean("echo").value_or(false)) bad_field("echo", "is not supported: the prompt is known.");
   if (const auto best_of = fields.integer("best_of", 1, caps.choices); best_of && *best_of != call.n)
     bad_field("best_of", "need the value of n; choosing among more is not done.");
   if (const auto suffix = fields.text("suffix"); suffix && !suffix->empty())

@@ -61,7 +61,6 @@ struct ChatCall : GenerationCall {
 
 struct CompletionCall : GenerationCall {
   std::vector<std::variant<std::string, std::vector<int32_t>>> prompts;
-  bool echo = false;
 };
 
 // These throw ApiError 400 with the field at fault as its param. A field that no such API knows is refused;
