@@ -37,17 +37,29 @@ Json chat_logprobs(const Tokenizer* tokenizer, std::span<const NewToken> tokens)
   return Json{{"content", std::move(content)}, {"refusal", nullptr}};
 }
 
+// A key for a token: its text, or its bytes spelled out where they are no text by themselves (the API's way),
+// so that no two tokens have the same.
+std::string token_key(const Tokenizer* tokenizer, int32_t id) {
+  std::string text = token_text(tokenizer, id);
+  if (text.empty()) return cat("token_id:", id);
+  if (is_utf8(text)) return text;
+  std::string out = "bytes:";
+  for (const char c : text)
+    out += cat("\\x", "0123456789abcdef"[static_cast<unsigned char>(c) >> 4], "0123456789abcdef"[c & 15]);
+  return out;
+}
+
 // offset: of the first token's text in the answer; moved behind the last.
 Json text_logprobs(const Tokenizer* tokenizer, std::span<const NewToken> tokens, size_t& offset) {
   Json names = Json::array(), values = Json::array(), tops = Json::array(), offsets = Json::array();
   for (const NewToken& token : tokens) {
     if (token.logprobs.empty()) continue;
     const std::string text = token_text(tokenizer, token.id);
-    names.push_back(text);
+    names.push_back(token_key(tokenizer, token.id));
     values.push_back(token.logprobs[0].logprob);
     Json top = Json::object();
     for (size_t i = 1; i < token.logprobs.size(); ++i)
-      top[token_text(tokenizer, token.logprobs[i].id)] = token.logprobs[i].logprob;
+      top[token_key(tokenizer, token.logprobs[i].id)] = token.logprobs[i].logprob;
     tops.push_back(std::move(top));
     offsets.push_back(offset);
     offset += text.size();
