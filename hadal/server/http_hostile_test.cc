@@ -16,7 +16,7 @@ constexpr size_t kMaxBody = 256 << 10, kMaxHeader = 16 << 10;
 struct Message {
   std::string kind;
   std::string bytes;
-  std::vector<int> statuses;  // any of these; 0: closed without an answer
+  std::vector<int> statuses;   // any of these; 0: closed without an answer
   std::vector<size_t> cuts{};  // sent in parts
 };
 
@@ -42,20 +42,26 @@ std::string post_with(const std::string& framing, const std::string& body) {
   return cat("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n", framing, "\r\n", body);
 }
 std::string good_message(Dice& dice) {
-  return dice.below(2) ? get_request(dice.one_of({"/health", "/v1/models", "/ready"})) : post_request("/tokenize", kBody);
+  return dice.below(2) ? get_request(dice.one_of({"/health", "/v1/models", "/ready"}))
+                       : post_request("/tokenize", kBody);
 }
 
 Message bad_method(Dice& d) {
   const std::string rest = " /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
-  if (d.below(3) == 0) return {"method", d.one_of({"get", "PATCH", "BREW", "TRACE", "OPTIONS", "M-SEARCH", "G!T"}) + rest, {405}};
+  if (d.below(3) == 0)
+    return {
+        "method", d.one_of({"get", "PATCH", "BREW", "TRACE", "OPTIONS", "M-SEARCH", "G!T"}) + rest, {405}};
   std::string method = d.one_of({"GET", "POST", "DELETE"});
-  method = insert(method, d.below(4), d.one_of({"(", ")", "\"", "\x80", "é", "{", ":", "@", "\x7f", "\t", std::string(1, '\0')}));
+  method = insert(method, d.below(4),
+                  d.one_of({"(", ")", "\"", "\x80", "é", "{", ":", "@", "\x7f", "\t", std::string(1, '\0')}));
   return {"method", d.below(8) ? method + rest : rest, {400}};
 }
 
 Message bad_target(Dice& d) {
   const std::string path = d.one_of({"/health", "/v1/models", "/"});
-  const auto get = [](const std::string& target) { return cat("GET ", target, " HTTP/1.1\r\nHost: localhost\r\n\r\n"); };
+  const auto get = [](const std::string& target) {
+    return cat("GET ", target, " HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  };
   switch (d.below(5)) {
     case 0:
       return {"target", get(""), {400}};
@@ -67,40 +73,46 @@ Message bad_target(Dice& d) {
       return {"target", get(path + d.one_of({" x", " /", "\tx", "  "})), {400}};
     default:
       return {"target",
-              get(d.one_of({"health", "*", "//health", "/health/", "/../etc/passwd", "/%00", "/%zz", "/v1%2fmodels",
-                            "/HEALTH", "https://localhost/health", "/.", "localhost:80", "/v1/models/../../health"})),
+              get(d.one_of({"health", "*", "//health", "/health/", "/../etc/passwd", "/%00", "/%zz",
+                            "/v1%2fmodels", "/HEALTH", "https://localhost/health", "/.", "localhost:80",
+                            "/v1/models/../../health"})),
               {404}};
   }
 }
 
 Message bad_version(Dice& d) {
   return {"version",
-          cat("GET /health", d.one_of({" HTTP/0.9", " HTTP/1.2", " HTTP/2.0", " HTTP/3", " HTTP/1", " HTTP/11", " http/1.1",
-                                       " HTP/1.1", "", " ", " HTTP/1.1 ", " HTTP/1.1\t", " HTTP/-1.1", " HTTP/1.1x",
-                                       " HTTP/x.y", " HTTP//1.1", " ICY", " HTTP/01.1", " HTTP/1.10"}),
+          cat("GET /health",
+              d.one_of({" HTTP/0.9", " HTTP/1.2", " HTTP/2.0", " HTTP/3", " HTTP/1", " HTTP/11", " http/1.1",
+                        " HTP/1.1", "", " ", " HTTP/1.1 ", " HTTP/1.1\t", " HTTP/-1.1", " HTTP/1.1x",
+                        " HTTP/x.y", " HTTP//1.1", " ICY", " HTTP/01.1", " HTTP/1.10"}),
               "\r\nHost: localhost\r\n\r\n"),
           {400}};
 }
 
 Message bad_header(Dice& d) {
-  const std::string line = d.one_of({"NoColon", "Name : x", ": empty", "Na me: x", "N(ame: x", "N\x01me: x", "Name\t: x",
-                                     "Nam\xc3\xa9: x", "X: a\x01z", "X: a\x7fz", std::string("X: a\0z", 6),
-                                     std::string("X\0: a", 5), "X: a\rb", "X: a\nY: b", "\"X\": a", "X: \x1b[0m", "{}"});
+  const std::string line =
+      d.one_of({"NoColon", "Name : x", ": empty", "Na me: x", "N(ame: x", "N\x01me: x", "Name\t: x",
+                "Nam\xc3\xa9: x", "X: a\x01z", "X: a\x7fz", std::string("X: a\0z", 6),
+                std::string("X\0: a", 5), "X: a\rb", "X: a\nY: b", "\"X\": a", "X: \x1b[0m", "{}"});
   const std::string message =
-      cat("GET /health HTTP/1.1\r\n", d.below(2) ? "Host: localhost\r\n" + line : line + "\r\nHost: localhost", "\r\n\r\n");
+      cat("GET /health HTTP/1.1\r\n",
+          d.below(2) ? "Host: localhost\r\n" + line : line + "\r\nHost: localhost", "\r\n\r\n");
   return {"header " + line, message, {400}};
 }
 
 Message bad_line(Dice& d) {
   switch (d.below(5)) {
     case 0:
-      return {"bare LF", "GET /health HTTP/1.1\nHost: localhost\n\n", {400}};
+      return {"bare LF", "GET /health HTTP/1.1\nHost: localhost\n\n", {400, 0}};
     case 1:
-      return {"bare CR", "GET /health HTTP/1.1\rHost: localhost\r\r", {400}};
+      return {"bare CR", "GET /health HTTP/1.1\rHost: localhost\r\r", {400, 0}};
     case 2:
       return {"folded first line", "GET /health HTTP/1.1\r\n Host: localhost\r\n\r\n", {400}};
     case 3:  // read as one line, as the older standard says, or refused
-      return {"folded", cat("GET /health HTTP/1.1\r\nHost: localhost\r\nX: a\r\n", d.one_of({" ", "\t"}), "b\r\n\r\n"), {200, 400}};
+      return {"folded",
+              cat("GET /health HTTP/1.1\r\nHost: localhost\r\nX: a\r\n", d.one_of({" ", "\t"}), "b\r\n\r\n"),
+              {200, 400}};
     default:
       return {"blank lines first", d.one_of({"\r\n", "\r\n\r\n"}) + get_request("/health"), {200, 400}};
   }
@@ -109,12 +121,21 @@ Message bad_line(Dice& d) {
 Message bad_length(Dice& d) {
   const std::string n = cat(kBody.size());
   if (d.below(4) == 0)
-    return {"too long", post_with("Content-Length: " + d.one_of({"262145", "4294967296", "9223372036854775807",
-                                                                 "18446744073709551615"}) + "\r\n", kBody), {413}};
+    return {"too long",
+            post_with("Content-Length: " +
+                          d.one_of({"262145", "4294967296", "9223372036854775807", "18446744073709551615"}) +
+                          "\r\n",
+                      kBody),
+            {413}};
   if (d.below(4) == 0)
-    return {"two lengths", post_with(cat("Content-Length: ", n, "\r\nContent-Length: ", kBody.size() + 1 + d.below(9), "\r\n"), kBody), {400}};
-  const std::string value = d.one_of({"-1", "+" + n, n + " 5", "5, 6", "abc", "", " ", "0x20", "99999999999999999999", n + ".0",
-                                      "1e2", n + ",", "," + n, n + "\x01", "٣٢", "\"" + n + "\"", n + "a", "- 1"});
+    return {
+        "two lengths",
+        post_with(cat("Content-Length: ", n, "\r\nContent-Length: ", kBody.size() + 1 + d.below(9), "\r\n"),
+                  kBody),
+        {400}};
+  const std::string value =
+      d.one_of({"-1", "+" + n, n + " 5", "5, 6", "abc", "", " ", "0x20", "99999999999999999999", n + ".0",
+                "1e2", n + ",", "," + n, n + "\x01", "٣٢", "\"" + n + "\"", n + "a", "- 1"});
   return {"length " + value, post_with(cat("Content-Length: ", value, "\r\n"), kBody), {400}};
 }
 
@@ -122,15 +143,25 @@ Message bad_encoding(Dice& d) {
   const std::string chunked = cat("20\r\n", kBody, "\r\n0\r\n\r\n");
   switch (d.below(4)) {
     case 0:
-      return {"TE+CL", post_with(d.below(2) ? "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"
-                                            : "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", chunked), {400}};
+      return {"TE+CL",
+              post_with(d.below(2) ? "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"
+                                   : "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+                        chunked),
+              {400}};
     case 1:
-      return {"two TE", post_with(cat("Transfer-Encoding: chunked\r\nTransfer-Encoding: ", d.one_of({"chunked", "gzip", "identity"}), "\r\n"), chunked), {400}};
+      return {"two TE",
+              post_with(cat("Transfer-Encoding: chunked\r\nTransfer-Encoding: ",
+                            d.one_of({"chunked", "gzip", "identity"}), "\r\n"),
+                        chunked),
+              {400}};
     case 2:
-      return {"TE of 1.0", cat("POST /v1/completions HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", chunked), {400}};
+      return {"TE of 1.0",
+              cat("POST /v1/completions HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", chunked),
+              {400}};
     default: {
-      const std::string value = d.one_of({"gzip", "identity", "chunked, chunked", "gzip, chunked", "chunked, gzip", "xchunked", "",
-                                          "chunked;q=1", "chunked,", "\"chunked\"", "chun ked", ",chunked", "deflate"});
+      const std::string value =
+          d.one_of({"gzip", "identity", "chunked, chunked", "gzip, chunked", "chunked, gzip", "xchunked", "",
+                    "chunked;q=1", "chunked,", "\"chunked\"", "chun ked", ",chunked", "deflate"});
       return {"TE " + value, post_with(cat("Transfer-Encoding: ", value, "\r\n"), chunked), {400}};
     }
   }
@@ -140,20 +171,31 @@ Message bad_chunk(Dice& d) {
   const std::string head = "Transfer-Encoding: chunked\r\n";
   switch (d.below(6)) {
     case 0:
-      return {"chunk too long", post_with(head, d.one_of({"40001\r\n", "FFFFFFFF\r\n", "7fffffffffffffff\r\n", "fffffffffffffff0\r\n"}) + kBody), {413}};
+      return {"chunk too long",
+              post_with(head, d.one_of({"40001\r\n", "FFFFFFFF\r\n", "7fffffffffffffff\r\n",
+                                        "fffffffffffffff0\r\n"}) +
+                                  kBody),
+              {413}};
     case 1:
-      return {"no CRLF behind a chunk", post_with(head, cat("20\r\n", kBody, d.one_of({"xx", "0\r\n\r\n", "\n0\r\n\r\n", "\r0\r\n\r\n"}))), {400}};
+      return {"no CRLF behind a chunk",
+              post_with(head, cat("20\r\n", kBody,
+                                  d.one_of({"xxxxx\r\n\r\n", "0\r\n\r\n", "\n0\r\n\r\n", "\r0\r\n\r\n"}))),
+              {400}};
     case 2:
       return {"endless chunk head", post_with(head, "1;" + std::string(100'000, 'x')), {431}};
     case 3: {
       const std::string trailer = d.one_of({"NoColon", ": x", "Na me: x", "X\x01: a"});
-      return {"trailer " + trailer, post_with(head, cat("20\r\n", kBody, "\r\n0\r\n", trailer, "\r\n\r\n")), {400}};
+      return {"trailer " + trailer,
+              post_with(head, cat("20\r\n", kBody, "\r\n0\r\n", trailer, "\r\n\r\n")),
+              {400}};
     }
     case 4:
-      return {"endless trailer", post_with(head, cat("20\r\n", kBody, "\r\n0\r\nX: ", std::string(100'000, 'x'))), {400, 431}};
+      return {"endless trailer",
+              post_with(head, cat("20\r\n", kBody, "\r\n0\r\nX: ", std::string(100'000, 'x'))),
+              {400, 431}};
     default: {
-      const std::string size = d.one_of({"g", "-1", "0x20", "", " 20", "fffffffffffffffffffff", "20 5", "20;=", "20\x01", "+20", "2\n0", "20;a=\"",
-                                         "z20", ";20", "\t20"});
+      const std::string size = d.one_of({"g", "-1", "0x20", "", " 20", "fffffffffffffffffffff", "20 5",
+                                         "20;=", "20\x01", "+20", "2\n0", "20;a=\"", "z20", ";20", "\t20"});
       return {"chunk size " + size, post_with(head, cat(size, "\r\n", kBody, "\r\n0\r\n\r\n")), {400}};
     }
   }
@@ -178,7 +220,8 @@ Message too_large(Dice& d) {
       const size_t size = 1 + d.below(5000);
       char head[20];
       std::snprintf(head, sizeof head, "%zx\r\n", size);
-      while (chunks.size() <= kMaxBody + (kMaxBody >> 2) + 20 * (kMaxBody / size)) chunks += head + std::string(size, ' ') + "\r\n";
+      while (chunks.size() <= kMaxBody + (kMaxBody >> 2) + 20 * (kMaxBody / size))
+        chunks += head + std::string(size, ' ') + "\r\n";
       return {"many chunks", post_with("Transfer-Encoding: chunked\r\n", chunks), {413}};
     }
   }
@@ -187,7 +230,9 @@ Message too_large(Dice& d) {
 Message cut_off(Dice& d) {  // a good message, ended anywhere
   std::string message = good_message(d);
   message.resize(d.below(message.size()));
-  if (d.below(5) == 0) message = post_with("Transfer-Encoding: chunked\r\n", cat("20\r\n", kBody, "\r\n0\r\n\r")).substr(0, 60 + d.below(70));
+  if (d.below(5) == 0)
+    message = post_with("Transfer-Encoding: chunked\r\n", cat("20\r\n", kBody, "\r\n0\r\n\r"))
+                  .substr(0, 60 + d.below(70));
   return {"cut off", message, {0}};
 }
 
@@ -199,9 +244,17 @@ Message bad_host(Dice& d) {
     case 1:
       return {"two hosts", get("Host: localhost\r\nHost: localhost\r\n"), {400}};
     case 2:
-      return {"absolute", cat("GET http://", d.one_of({"evil.example", "evil.example:80", "", "@localhost.evil"}), "/health HTTP/1.1\r\nHost: localhost\r\n\r\n"), {403}};
+      return {"absolute",
+              cat("GET http://", d.one_of({"evil.example", "evil.example:80", "", "@localhost.evil"}),
+                  "/health HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+              {403}};
     default:
-      return {"host", get("Host: " + d.one_of({"evil.example", "localhost.evil", "1.2.3.4", "", "localhost, evil", "a b", "[::", "]:"}) + "\r\n"), {403}};
+      return {"host",
+              get("Host: " +
+                  d.one_of({"evil.example", "localhost.evil", "1.2.3.4", "", "localhost, evil", "a b",
+                            "[::", "]:"}) +
+                  "\r\n"),
+              {403}};
   }
 }
 
@@ -215,7 +268,10 @@ Message other_protocol(Dice& d) {
       return {"TLS", hello, {400}};
     }
     case 2:
-      return {"other", d.one_of({"EHLO example.com\r\n", "SSH-2.0-OpenSSH_9.2\r\n", "*1\r\n$4\r\nPING\r\n", "\r\n\r\n\r\nGET", "{\"a\": 1}\r\n\r\n"}), {400, 0}};
+      return {"other",
+              d.one_of({"EHLO example.com\r\n", "SSH-2.0-OpenSSH_9.2\r\n", "*1\r\n$4\r\nPING\r\n",
+                        "\r\n\r\n\r\nGET", "{\"a\": 1}\r\n\r\n"}),
+              {400, 0}};
     case 3:
       return {"HTTP/0.9", "GET /health\r\n\r\n", {400}};
     default: {
@@ -227,14 +283,18 @@ Message other_protocol(Dice& d) {
 }
 
 Message bad_expect(Dice& d) {
-  return {"expect", post_request("/tokenize", kBody, cat("Expect: ", d.one_of({"200-ok", "100-continue, x", "x", "100"}), "\r\n")), {417}};
+  return {"expect",
+          post_request("/tokenize", kBody,
+                       cat("Expect: ", d.one_of({"200-ok", "100-continue, x", "x", "100"}), "\r\n")),
+          {417}};
 }
 
 // A second request behind a bad one must not be answered: nobody knows where it starts.
 Message make(uint64_t seed) {
-  constexpr Message (*kMakers[])(Dice&) = {bad_method, bad_target,   bad_version, bad_header, bad_line,       bad_length, bad_encoding,
-                                           bad_chunk,  too_large,    cut_off,     bad_host,   other_protocol, bad_expect, bad_chunk,
-                                           bad_length, bad_encoding, bad_header};
+  constexpr Message (*kMakers[])(Dice&) = {bad_method,   bad_target,     bad_version, bad_header, bad_line,
+                                           bad_length,   bad_encoding,   bad_chunk,   too_large,  cut_off,
+                                           bad_host,     other_protocol, bad_expect,  bad_chunk,  bad_length,
+                                           bad_encoding, bad_header};
   Dice dice(seed);
   Message message = kMakers[seed % std::size(kMakers)](dice);
   if (message.kind != "cut off" && dice.below(4) == 0) message.bytes += get_request("/health");
@@ -355,12 +415,14 @@ TEST(HostileHttp, MutatedBodiesAreNeverTheServersError) {
           body.insert(at, body.substr(dice.below(body.size()), 1 + dice.below(12)));
           break;
         default:
-          body.insert(at, dice.one_of({"null", "0", "-1", "1e99", "[]", "{}", "\"", "\\u0000", "true", "9223372036854775807", "\xf0\x9f\x9a\x80"}));
+          body.insert(at, dice.one_of({"null", "0", "-1", "1e99", "[]", "{}", "\"", "\\u0000", "true",
+                                       "9223372036854775807", "\xf0\x9f\x9a\x80"}));
       }
     }
     // A field that lost its name may ask for more than one token.
     const HttpReply reply = server.post(seed % 2 ? "/v1/chat/completions" : "/v1/completions", body);
-    EXPECT_TRUE(reply.status == 200 || reply.status == 400 || reply.status == 404) << reply.status << " " << printable(body);
+    EXPECT_TRUE(reply.status == 200 || reply.status == 400 || reply.status == 404)
+        << reply.status << " " << printable(body);
     refused += reply.status != 200;
   }
   EXPECT_GT(refused, 300);

@@ -65,8 +65,6 @@ const char* reason_phrase(int status) {
       return "Not Found";
     case 405:
       return "Method Not Allowed";
-    case 408:
-      return "Request Timeout";
     case 413:
       return "Payload Too Large";
     case 415:
@@ -93,10 +91,10 @@ const char* reason_phrase(int status) {
 }
 
 // Status for a request that could not be read; 0: nobody is there to be told.
-int status_of(const error_code& error, bool began) {
+int status_of(const error_code& error) {
   if (error == http::error::body_limit) return 413;
   if (error == http::error::header_limit || error == http::error::buffer_overflow) return 431;
-  if (error == beast::error::timeout) return began ? 408 : 0;
+  if (error == beast::error::timeout) return 0;  // the stream has closed itself
   if (error == http::error::end_of_stream || error == http::error::partial_message) return 0;
   return error.category() == http::make_error_code(http::error::bad_method).category() ? 400 : 0;
 }
@@ -342,14 +340,12 @@ class HttpServer::State::Connection : public std::enable_shared_from_this<Connec
   }
 
   void on_bad_request(const error_code& error) {
-    const bool began = parser_->got_some() || buffer_.size() > 0;
-    const int status = status_of(error, began);
+    const int status = status_of(error);
     if (status == 0) return close();
     refuse(status, status == 413 ? cat("The body is larger than ", server_.config.max_body_bytes, " bytes.")
                    : status == 431
                        ? cat("The header is larger than ", server_.config.max_header_bytes, " bytes.")
-                   : status == 408 ? "The request did not arrive in time."
-                                   : "This is not HTTP: " + error.message() + ".");
+                       : "This is not HTTP: " + error.message() + ".");
   }
 
   // Answers and closes.

@@ -43,7 +43,8 @@ TEST(HttpServer, Http10ClosesUnlessAskedAndStreamsWithoutChunks) {
     EXPECT_EQ(keeping.request("GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").status, 200);
   const std::string body = R"({"prompt": "Hello", "max_tokens": 3, "stream": true})";
   HttpClient old(server.port());
-  const HttpReply stream = old.request(cat("POST /v1/completions HTTP/1.0\r\nContent-Length: ", body.size(), "\r\n\r\n", body));
+  const HttpReply stream =
+      old.request(cat("POST /v1/completions HTTP/1.0\r\nContent-Length: ", body.size(), "\r\n\r\n", body));
   EXPECT_EQ(stream.status, 200);
   EXPECT_FALSE(stream.headers.contains("transfer-encoding"));
   EXPECT_TRUE(stream.body.ends_with("data: [DONE]\n\n"));
@@ -101,7 +102,8 @@ TEST(HttpServer, TheLastChunksHeadMayArriveAloneAndAByteBehindIt) {
   RunningServer server;
   HttpClient client(server.port());
   for (const std::string part :
-       {"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n", "0\r\n", "\r", "\n"}) {
+       {"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n", "0\r\n", "\r",
+        "\n"}) {
     client.send(part);
     std::this_thread::sleep_for(std::chrono::milliseconds(30));
   }
@@ -136,14 +138,26 @@ TEST(HttpServer, ExpectContinueIsAnsweredBeforeTheBody) {
 
 TEST(HttpServer, OnlyItsOwnNamesAreAnsweredTo) {
   RunningServer server({.allowed_hosts = {"My.Example"}});
-  for (const auto& [host, status] : std::vector<std::pair<std::string, int>>{
-           {"localhost", 200}, {"LOCALHOST:8000", 200}, {"127.0.0.1:1", 200}, {"[::1]", 200}, {"my.example", 200},
-           {"my.example:80", 200}, {"evil.example", 403}, {"localhost.evil.example", 403}, {"", 403},
-           {"127.0.0.1.evil", 403}, {"evil@localhost", 403}, {"[::1]x", 403}})
-    EXPECT_EQ(HttpClient(server.port()).request(cat("GET /health HTTP/1.1\r\nHost: ", host, "\r\n\r\n")).status, status)
+  for (const auto& [host, status] : std::vector<std::pair<std::string, int>>{{"localhost", 200},
+                                                                             {"LOCALHOST:8000", 200},
+                                                                             {"127.0.0.1:1", 200},
+                                                                             {"[::1]", 200},
+                                                                             {"my.example", 200},
+                                                                             {"my.example:80", 200},
+                                                                             {"evil.example", 403},
+                                                                             {"localhost.evil.example", 403},
+                                                                             {"", 403},
+                                                                             {"127.0.0.1.evil", 403},
+                                                                             {"evil@localhost", 403},
+                                                                             {"[::1]x", 403}})
+    EXPECT_EQ(
+        HttpClient(server.port()).request(cat("GET /health HTTP/1.1\r\nHost: ", host, "\r\n\r\n")).status,
+        status)
         << host;
   const auto absolute = [&](const char* target) {
-    return HttpClient(server.port()).request(cat("GET ", target, " HTTP/1.1\r\nHost: localhost\r\n\r\n")).status;
+    return HttpClient(server.port())
+        .request(cat("GET ", target, " HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+        .status;
   };
   EXPECT_EQ(absolute("http://localhost:1/health?x=1"), 200);
   EXPECT_EQ(absolute("HTTP://localhost/health"), 200);
@@ -178,7 +192,8 @@ TEST(HttpServer, OtherSitesAreAllowedOnlyIfSet) {
   EXPECT_EQ(allowed.status, 204);
   EXPECT_FALSE(allowed.headers.contains("content-length"));
   EXPECT_EQ(allowed.headers.at("access-control-allow-origin"), "https://a.example");
-  EXPECT_EQ(client.request(get_request("/health")).headers.at("access-control-allow-origin"), "https://a.example");
+  EXPECT_EQ(client.request(get_request("/health")).headers.at("access-control-allow-origin"),
+            "https://a.example");
 }
 
 TEST(HttpServer, AClientThatLeavesEndsItsAnswerAndFreesThePages) {
@@ -188,7 +203,8 @@ TEST(HttpServer, AClientThatLeavesEndsItsAnswerAndFreesThePages) {
       HttpClient client(server.port());
       client.send(post_request("/v1/completions", body));
       if (next_request_waits) client.send(get_request("/health"));
-      while (server.engine().stats().pages_used == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      while (server.engine().stats().pages_used == 0)
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
       const int64_t generated = server.engine().stats().generated_tokens;
       client.close();
       EXPECT_TRUE(server.comes_to_rest());
@@ -202,8 +218,9 @@ TEST(HttpServer, ManyClientsThatLeaveLeakNothing) {
   RunningServer server;
   for (int i = 0; i < 60; ++i) {
     HttpClient client(server.port());
-    client.send(post_request("/v1/completions", i % 2 ? kLong : kLongStream).substr(0, i % 5 == 4 ? 60 : 1000));
-    if (i % 3 == 0) client.more();
+    client.send(
+        post_request("/v1/completions", i % 2 ? kLong : kLongStream).substr(0, i % 5 == 4 ? 60 : 1000));
+    if (i % 3 == 0 && i % 5 != 4) client.more();
   }
   EXPECT_TRUE(server.comes_to_rest());
   EXPECT_EQ(server.post("/v1/completions", kShort).status, 200);
@@ -215,25 +232,28 @@ TEST(HttpServer, ManyClientsThatLeaveLeakNothing) {
 TEST(HttpServer, AClientThatDoesNotReadIsDroppedAndDelaysNobody) {
   RunningServer server({.max_unsent_bytes = 64 << 10});
   HttpClient slow(server.port(), /*receive_bytes=*/2048);
-  slow.send(post_request("/v1/completions",
-                         R"({"prompt": "a", "max_tokens": 4000, "n": 8, "stream": true, "logprobs": 20, "ignore_eos": true})"));
+  slow.send(post_request(
+      "/v1/completions",
+      R"({"prompt": "a", "max_tokens": 4000, "n": 8, "stream": true, "logprobs": 20, "ignore_eos": true})"));
   while (server.engine().stats().pages_used == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   EXPECT_EQ(server.post("/v1/completions", kShort).status, 200);
   EXPECT_TRUE(server.comes_to_rest(120));
   EXPECT_LT(server.engine().stats().generated_tokens, 8 * 3900);
 }
 
-TEST(HttpServer, ARequestThatDoesNotArriveInTimeIsRefused) {
+TEST(HttpServer, AConnectionWhoseRequestDoesNotArriveInTimeIsClosed) {
   RunningServer server({.read_seconds = 0.2, .idle_seconds = 0.2});
   HttpClient header(server.port());
   header.send("GET /health HTTP/1.1\r\nHo");
-  EXPECT_EQ(header.read().status, 408);
+  EXPECT_TRUE(header.at_end());
   HttpClient body(server.port());
   body.send(post_request("/v1/completions", kShort).substr(0, 130));
-  EXPECT_EQ(body.read().status, 408);
+  EXPECT_TRUE(body.at_end());
   HttpClient asked(server.port());
-  asked.send("POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n");
-  EXPECT_EQ(asked.read().status, 408);
+  asked.send(
+      "POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n");
+  EXPECT_EQ(asked.read().status, 0);
+  EXPECT_EQ(asked.num_continues, 1);
   HttpClient idle(server.port());
   EXPECT_TRUE(idle.at_end());
 }
@@ -277,7 +297,8 @@ TEST(HttpServer, StopLetsAnswersFinishAndTakesNoNewOnes) {
   EXPECT_TRUE(streamed.whole);
   EXPECT_EQ(parse_json(whole.body, "answer")["usage"]["completion_tokens"], 150);
   const double give_up = now_seconds() + 30;
-  while (!server.ended() && now_seconds() < give_up) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  while (!server.ended() && now_seconds() < give_up)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   EXPECT_TRUE(server.ended());
   EXPECT_FALSE(HttpClient(server.port()).connected());
 }
@@ -289,7 +310,8 @@ TEST(HttpServer, StopEndsWhatDoesNotFinishInTime) {
   while (server.engine().jobs() < 1) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   server.server().stop();
   const double give_up = now_seconds() + 30;
-  while (!server.ended() && now_seconds() < give_up) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  while (!server.ended() && now_seconds() < give_up)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   EXPECT_TRUE(server.ended());
 }
 

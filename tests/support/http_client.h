@@ -67,7 +67,7 @@ class HttpClient {
       const size_t size = std::stoul(reply.headers["content-length"]);
       reply.whole = fill(size);
       reply.body = take(std::min(size, held_.size()));
-    } else if (reply.headers["transfer-encoding"] == "chunked") {
+    } else if (reply.headers.contains("transfer-encoding")) {
       reply.whole = read_chunks(reply.body);
     } else {
       while (more()) {
@@ -82,9 +82,7 @@ class HttpClient {
     return read();
   }
   // Nothing more comes and the connection is closed.
-  bool at_end() {
-    return held_.empty() && !more();
-  }
+  bool at_end() { return held_.empty() && !more(); }
   bool more() {  // false: the end, or no byte in a minute
     char buffer[16384];
     const ssize_t n = ::recv(fd_, buffer, sizeof buffer, 0);
@@ -150,8 +148,10 @@ class HttpClient {
 inline std::string get_request(const std::string& path, const std::string& more = "") {
   return cat("GET ", path, " HTTP/1.1\r\nHost: localhost\r\n", more, "\r\n");
 }
-inline std::string post_request(const std::string& path, const std::string& body, const std::string& more = "") {
-  return cat("POST ", path, " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ",
+inline std::string post_request(const std::string& path, const std::string& body,
+                                const std::string& more = "") {
+  return cat("POST ", path,
+             " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ",
              body.size(), "\r\n", more, "\r\n", body);
 }
 
