@@ -58,6 +58,16 @@ uint64_t choice_seed(uint64_t seed, int64_t index) {
   return seed + static_cast<uint64_t>(index) * 0x9E3779B97F4A7C15ull;
 }
 
+// The description with what this server alone knows: its model's name and how many tokens there are.
+std::string describe(const std::string& model, int64_t vocab_size, const std::optional<Tokenizer>& tokenizer) {
+  Json doc = parse_json({kOpenApi, kOpenApiSize}, "openapi.json");
+  Json& schemas = doc["components"]["schemas"];
+  schemas["ModelName"]["enum"] = Json::array({model, "", nullptr});
+  schemas["TokenId"]["maximum"] = vocab_size - 1;
+  schemas["SpelledTokenId"]["maximum"] = tokenizer ? tokenizer->vocab_size() - 1 : 0;
+  return dump_json(doc);
+}
+
 void send_event(Exchange& exchange, std::string_view json) {
   exchange.responder->send(cat("data: ", json, "\n\n"));
   exchange.last_sent = now_seconds();
@@ -83,6 +93,7 @@ int http_status(ErrorCode code) {
 Api::Api(ApiConfig config, EngineThread& engine)
     : config_(std::move(config)), engine_(engine), page_(web_page()), started_(std::time(nullptr)) {
   const std::optional<Tokenizer>& tokenizer = engine.tokenizer();
+  openapi_ = describe(config_.model, engine.model().vocab_size, tokenizer);
   if (!tokenizer) {
     chat_problem_ = "This model has no tokenizer: give token ids to /v1/completions.";
     return;
@@ -207,7 +218,7 @@ std::shared_ptr<Exchange> Api::get_metrics(const HttpRequest&, std::shared_ptr<R
 }
 
 std::shared_ptr<Exchange> Api::get_openapi(const HttpRequest&, std::shared_ptr<Responder>& responder) {
-  responder->respond(200, kJsonType, std::string(kOpenApi, kOpenApiSize));
+  responder->respond(200, kJsonType, openapi_);
   return nullptr;
 }
 

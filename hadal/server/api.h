@@ -116,6 +116,7 @@ class Api {
   std::string chat_problem_;  // why there is none
   size_t longest_token_ = 0;  // bytes
   Page page_;
+  std::string openapi_;
   int64_t started_;  // Unix time
   bool draining_ = false;
   struct JobPlace {

@@ -263,16 +263,19 @@ TEST(Api, ARequestWithoutMaxTokensFitsASmallCache) {
 TEST(Api, AnAbandonedAnswerFreesItsPages) {
   Served served;
   for (const bool stream : {false, true}) {
-    Json body = ask("Hello", 400);
+    Json body = ask("Hello", 3000);
     body["stream"] = stream, body["ignore_eos"] = true, body["n"] = 3;
     const auto [kept, exchange] = served.begin("/v1/chat/completions", body);
     ASSERT_TRUE(exchange);
-    while (served.engine.stats().pages_used == 0) served.pump();
+    while (served.engine.queued_requests() > 0) served.pump();
+    const int64_t cancelled = served.engine.stats().cancelled_requests;
     served.api.abandon(exchange);
     EXPECT_EQ(served.api.num_exchanges(), 0u);
     EXPECT_EQ(served.engine.jobs(), 0);
-    served.wait_until_idle();
+    const double give_up = now_seconds() + 30;
+    while (served.engine.stats().cancelled_requests < cancelled + 3) ASSERT_LT(now_seconds(), give_up);
     EXPECT_EQ(served.engine.stats().pages_used, 0);
+    EXPECT_EQ(served.engine.stats().running, 0);
     EXPECT_FALSE(kept->over);
     served.api.abandon(exchange);  // again: nothing
   }

@@ -14,7 +14,7 @@ inline Tokenizer byte_tokenizer() {
 }
 
 // Its context is longer than the golden one's, so that a chat with tools fits at a token a byte.
-inline Engine small_engine(int64_t cache_tokens = 8192, int64_t max_sequences = 16) {
+inline Engine small_engine(int64_t cache_tokens = 32768, int64_t max_sequences = 16) {
   NetworkWeights weights = open_network(golden_dir("v3-mtp"));
   weights.config.max_positions = 4096;
   return Engine(std::move(weights), byte_tokenizer(),
