@@ -59,7 +59,8 @@ uint64_t choice_seed(uint64_t seed, int64_t index) {
 }
 
 // The description with what this server alone knows: its model's name and how many tokens there are.
-std::string describe(const std::string& model, int64_t vocab_size, const std::optional<Tokenizer>& tokenizer) {
+std::string describe(const std::string& model, int64_t vocab_size,
+                     const std::optional<Tokenizer>& tokenizer) {
   Json doc = parse_json({kOpenApi, kOpenApiSize}, "openapi.json");
   Json& schemas = doc["components"]["schemas"];
   schemas["ModelName"]["enum"] = Json::array({model, "", nullptr});
