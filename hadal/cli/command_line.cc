@@ -101,8 +101,8 @@ void add_commands(Commands& all, const Handlers& handlers, char** argv) {
           or_elsewhere(handlers.logits, handlers, "logits", argv));
   all.add(app, "train", "train a model on a text", add_train,
           or_elsewhere(handlers.train, handlers, "train", argv));
-  all.add(app, "eval", "held-out loss, bits per byte, MTP acceptance and balance of a model", add_eval,
-          or_elsewhere(handlers.eval, handlers, "eval", argv));
+  all.add<EvalOptions>(app, "eval", "held-out loss, bits per byte, MTP acceptance and balance of a model",
+                       add_eval, run_eval);
   all.add(app, "quickstart", "train a tiny model and let it write, in minutes", add_quickstart,
           or_elsewhere(handlers.quickstart, handlers, "quickstart", argv));
   all.add<InfoOptions>(app, "info", "size and cost of a model; or this program and machine", add_info,

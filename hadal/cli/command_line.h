@@ -14,7 +14,6 @@ struct Handlers {
   std::function<int(const RunOptions&)> run;  // empty: run_run
   std::function<int(const LogitsOptions&)> logits;
   std::function<int(const TrainOptions&)> train;
-  std::function<int(const EvalOptions&)> eval;
   std::function<int(const QuickstartOptions&)> quickstart;
   std::function<int(const std::string&, char**)> elsewhere;
 };
@@ -31,6 +30,7 @@ int exec_compute(const std::string& command, char** argv);
 std::string find_compute();
 
 int run_run(const RunOptions& options);
+int run_eval(const EvalOptions& options);
 int run_serve(const ServeOptions& options);
 int run_batch(const BatchCommandOptions& options);
 int run_info(const InfoOptions& options);

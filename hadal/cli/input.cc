@@ -125,4 +125,12 @@ std::vector<std::vector<int32_t>> parse_token_ids(const std::string& text, const
   return rows;
 }
 
+std::vector<int64_t> token_byte_lengths(const Tokenizer& tokenizer, int64_t vocab_size) {
+  std::vector<int64_t> bytes(static_cast<size_t>(vocab_size));
+  for (int32_t id = 0; id < vocab_size; ++id)
+    if (tokenizer.is_token(id) && !tokenizer.is_special(id))
+      bytes[static_cast<size_t>(id)] = static_cast<int64_t>(tokenizer.token_bytes(id).size());
+  return bytes;
+}
+
 }  // namespace hadal

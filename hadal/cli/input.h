@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "hadal/tokenizer.h"
+
 namespace hadal {
 
 // The UTF-8 text of a file, "-" for stdin. Throws what read_file throws, and invalid_argument naming the
@@ -18,5 +20,8 @@ std::vector<std::vector<int32_t>> parse_token_ids(const std::string& text, const
 
 // Throws invalid_argument naming the first byte that is not UTF-8; `source` names the text.
 void require_utf8(const std::string& text, const std::string& source);
+
+// Bytes of text that each id of a model stands for; [vocab_size].
+std::vector<int64_t> token_byte_lengths(const Tokenizer& tokenizer, int64_t vocab_size);
 
 }  // namespace hadal

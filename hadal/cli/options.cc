@@ -114,6 +114,8 @@ void add_run(CLI::App& app, RunOptions& o) {
               "at the end of the context; refuse: the answer ends; shift: the oldest tokens behind --keep go",
               {"refuse", "shift"});
   count_or_zero_flag(app, "--keep", o.keep, "shift: tokens at the beginning that stay");
+  file_flag(app, "--cache-file", o.cache_file,
+            "read the cached prefixes from here, if it exists; write them at the end");
   json_flag(app, o.json);
 }
 
@@ -189,7 +191,8 @@ void add_eval(CLI::App& app, EvalOptions& o) {
       ->required();
   count_or_zero_flag(app, "--length", o.length, "tokens per row; 0: 512, or the model's context");
   count_or_zero_flag(app, "--rows", o.rows, "at most this many rows, at even distances; 0: all");
-  dtype(app, o.dtype);
+  choice_flag(app, "--cache-dtype", o.cache_dtype, "of the latent cache; auto: bf16, or f32 for an F32 model",
+              {"auto", "f32", "bf16", "int8", "fp8"});
   threads(app, o.threads);
   json_flag(app, o.json);
 }

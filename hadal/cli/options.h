@@ -31,6 +31,7 @@ struct RunOptions {
   int64_t context = 0;               // tokens; 0: the model's
   std::string overflow = "refuse";   // refuse, shift
   int64_t keep = 64;                 // shift: tokens of the head that stay
+  std::string cache_file;            // the cache's prefixes, from earlier runs and for later ones; "": none
   bool chat = false;                 // the prompt is a user's turn; set by --template and --system too
   std::string chat_template;         // --template; "": the tokenizer's own
   std::string system;                // --system; "": none
@@ -108,7 +109,7 @@ struct EvalOptions {
   std::string data;    // UTF-8 text or token files
   int64_t length = 0;  // tokens a row; 0: 512, or the model's context if that is less
   int64_t rows = 0;    // at most this many, at even distances; 0: all
-  std::string dtype = "auto";
+  std::string cache_dtype = "auto";
   int64_t threads = 0;
   bool json = false;
 };

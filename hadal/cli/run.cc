@@ -1,5 +1,6 @@
 // hadal run: text from a model, once or as a chat.
 #include <cstdio>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "hadal/base/json.h"
@@ -91,13 +92,10 @@ std::string usage_line(const Answer& answer) {
   return text;
 }
 
-int run_run(const RunOptions& o) {
-  Engine engine = Engine::open(o.model, engine_config(o));
+namespace {
+
+int answer_prompts(const RunOptions& o, Engine& engine) {
   const std::optional<Tokenizer>& tokenizer = engine.tokenizer();
-  if (!o.has_prompt()) {
-    need_tokenizer(tokenizer, o.model);
-    return run_chat(o, engine);
-  }
   const InterruptWatch watch;
   const auto stream = [](std::string_view piece) {
     print(piece);
@@ -119,6 +117,17 @@ int run_run(const RunOptions& o) {
     if (answer.reason == FinishReason::kCancelled) return kInterruptedExit;
   }
   return 0;
+}
+
+}  // namespace
+
+int run_run(const RunOptions& o) {
+  Engine engine = Engine::open(o.model, engine_config(o));
+  if (!o.has_prompt()) need_tokenizer(engine.tokenizer(), o.model);
+  if (!o.cache_file.empty() && std::filesystem::exists(o.cache_file)) engine.load_cache(o.cache_file);
+  const int code = o.has_prompt() ? answer_prompts(o, engine) : run_chat(o, engine);
+  if (!o.cache_file.empty()) engine.save_cache(o.cache_file);
+  return code;
 }
 
 }  // namespace hadal

@@ -6,7 +6,6 @@ namespace hadal {
 
 int run_logits(const LogitsOptions& options);
 int run_train(const TrainOptions& options);
-int run_eval(const EvalOptions& options);
 int run_quickstart(const QuickstartOptions& options);
 
 }  // namespace hadal

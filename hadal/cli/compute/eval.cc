@@ -1,21 +1,20 @@
 // hadal eval: what a model is worth on a text or on token files.
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "hadal/base/clock.h"
 #include "hadal/base/json.h"
 #include "hadal/base/text.h"
-#include "hadal/cli/compute/compute.h"
-#include "hadal/cli/compute/model_source.h"
-#include "hadal/cli/compute/training.h"
-#include "hadal/cli/compute/training_rows.h"
+#include "hadal/cli/command_line.h"
 #include "hadal/cli/input.h"
 #include "hadal/cli/output.h"
+#include "hadal/data/rows.h"
+#include "hadal/engine/evaluate.h"
+#include "hadal/engine/open_network.h"
 #include "hadal/error.h"
-#include "hadal/tensor/make.h"
-#include "hadal/train/evaluate.h"
 
 namespace hadal {
 namespace {
@@ -28,69 +27,38 @@ std::vector<int64_t> spread(int64_t count, int64_t most) {
   return chosen;
 }
 
-// Hands rows of one length on together, some thousand tokens at a time: one by one they would mostly wait.
-class Batches {
- public:
-  explicit Batches(Evaluation& sum) : sum_(sum) {}
-  void add(const Tensor& row_BX) {
-    constexpr int64_t kTokens = 4096;
-    if (!rows_.empty() && rows_[0].size(1) != row_BX.size(1)) flush();
-    rows_.push_back(row_BX);
-    if (static_cast<int64_t>(rows_.size()) * row_BX.size(1) >= kTokens) flush();
-  }
-
-  void flush() {
-    if (!rows_.empty()) sum_.add(concat(rows_, 0));
-    rows_.clear();
-  }
-
- private:
-  Evaluation& sum_;
-  std::vector<Tensor> rows_;
-};
-
 // Rows of T + 1 + J tokens that predict every token but the first once; the last one is shorter.
-void add_text(Evaluation& sum, const EvalOptions& o, const Tokenizer& tokenizer, int64_t T, int64_t J) {
+void add_text(TextEvaluation& sum, const EvalOptions& o, const Tokenizer& tokenizer, int64_t T, int64_t J) {
   const std::vector<int32_t> ids = tokenizer.encode(read_text(o.data), /*parse_special=*/false);
   const auto n = static_cast<int64_t>(ids.size());
   if (n < 2 + J)
     throw Error(ErrorCode::kInvalidArgument,
                 cat("[cli.eval] ", o.data, " has ", n, " tokens, need at least ", 2 + J, "."));
-  Batches batches(sum);
-  for (const int64_t row : spread((n - 1 - J + T - 1) / T, o.rows)) {
-    const int64_t begin = row * T, end = std::min(n, begin + T + 1 + J);
-    batches.add(from_ids(std::span(ids).subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)))
-                    .unsqueeze(0));
-  }
-  batches.flush();
+  for (const int64_t row : spread((n - 1 - J + T - 1) / T, o.rows))
+    sum.add({ids.begin() + row * T, ids.begin() + std::min(n, row * T + T + 1 + J)});
 }
 
-void add_sources(Evaluation& sum, const EvalOptions& o, int64_t T, const ModelConfig& model) {
-  TrainConfig config;
-  config.batch.length = T, config.data.held_out_share = 0, config.data.sources = {o.data};
-  RowConfig rows = row_config(config, model.mtp_depth);
-  rows.vocab_size = model.vocab_size;
+void add_sources(TextEvaluation& sum, const EvalOptions& o, int64_t T, const ModelConfig& model) {
+  const RowConfig rows{
+      .sources = {{.path = o.data}}, .length = T, .extra = model.mtp_depth, .vocab_size = model.vocab_size};
   const HeldOutRows held_out = open_held_out_rows(rows);
   RowBatch batch;
-  Batches batches(sum);
   if (held_out.rows() > 0) {
     for (const int64_t row : o.rows > 0 ? held_out.spread(o.rows) : spread(held_out.rows(), 0)) {
       held_out.read(row, 1, batch);
       const int64_t real = batch.valid.empty() ? batch.length : batch.valid[0];
-      if (real >= 2 + model.mtp_depth) batches.add(to_batch(batch).window_BX.narrow(1, 0, real));
+      sum.add({batch.ids.begin(), batch.ids.begin() + real});
     }
-    batches.flush();
     return;
   }
   const RowSource source = open_rows(rows);
   for (const int64_t row : spread(source.rows_per_epoch(), o.rows)) {
     source.read(row, 1, batch);
-    batches.add(to_batch(batch).window_BX);
+    sum.add(batch.ids);
   }
-  batches.flush();
 }
 
-void print_result(const EvalOptions& o, const HeldOut& found, double seconds) {
+void print_result(const EvalOptions& o, const TextScore& found, double seconds) {
   if (o.json) {
     Json out{{"model", o.model}, {"data", o.data}, {"tokens", found.targets}, {"loss", found.loss}};
     out["perplexity"] = std::exp(found.loss);
@@ -120,18 +88,20 @@ void print_result(const EvalOptions& o, const HeldOut& found, double seconds) {
 }  // namespace
 
 int run_eval(const EvalOptions& o) {
-  use_threads(o.threads);
-  const auto start = std::chrono::steady_clock::now();
-  const Transformer model = open_model(o.model, o.dtype);
-  const ModelConfig& config = model.config();
+  const double start = now_seconds();
+  WorkerPool pool(static_cast<int>(o.threads));
+  Network network(open_network(o.model), pool);
+  const ModelConfig& config = network.config();
   const int64_t T = o.length > 0 ? o.length : std::min<int64_t>(512, config.max_positions);
   if (T > config.max_positions)
     throw Error(ErrorCode::kInvalidArgument, cat("[cli.eval] --length is ", T, ", the model's context is ",
                                                  config.max_positions, ". Choose a shorter length."));
-  const std::optional<Tokenizer> tokenizer = open_tokenizer(o.model);
+  std::optional<Tokenizer> tokenizer;
+  if (std::filesystem::exists(std::filesystem::path(o.model) / "tokenizer.json"))
+    tokenizer = Tokenizer::load(o.model);
   std::vector<int64_t> bytes;
   if (tokenizer) bytes = token_byte_lengths(*tokenizer, config.vocab_size);
-  Evaluation sum(model, bytes);
+  TextEvaluation sum(network, choose_cache_format(o.cache_dtype, network.weights()), T, bytes);
   if (is_token_data(o.data)) {
     add_sources(sum, o, T, config);
   } else if (tokenizer) {
@@ -141,8 +111,8 @@ int run_eval(const EvalOptions& o) {
                 cat("[cli.eval] ", o.model, " has no tokenizer.json, so a text cannot be ",
                     "read. Give token files."));
   }
-  print_result(o, sum.result(),
-               std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  const TextScore found = sum.result();
+  print_result(o, found, now_seconds() - start);
   return 0;
 }
 

@@ -37,7 +37,4 @@ void print_dry_run(const TrainConfig& config);
 // Preset or config.json of the configuration.
 ModelConfig model_config_of(const TrainConfig& config);
 
-// Bytes of text that each id of a model stands for; [vocab_size].
-std::vector<int64_t> token_byte_lengths(const Tokenizer& tokenizer, int64_t vocab_size);
-
 }  // namespace hadal
