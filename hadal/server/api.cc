@@ -10,6 +10,7 @@
 #include "hadal/base/clock.h"
 #include "hadal/base/text.h"
 #include "hadal/server/json_fields.h"
+#include "hadal/server/json_schema.h"
 #include "hadal/server/tool_prompt.h"
 
 namespace hadal {
@@ -305,6 +306,30 @@ std::vector<int32_t> Api::chat_prompt(const ChatCall& call, AnswerFormat& format
   }
 }
 
+// What the answer may be: a schema's JSON, or calls of tools.
+std::shared_ptr<const Constraint> Api::constraint_of(const ChatCall& call) const {
+  if (call.tool_choice == ToolChoice::kRequired || call.tool_choice == ToolChoice::kNamed) {
+    const CallMarkup m = call_markup(chat_->name());
+    std::vector<Json> schemas(call.tools.size());
+    std::vector<CallForm> forms;
+    for (size_t i = 0; i < call.tools.size(); ++i) {
+      const ToolSpec& tool = call.tools[i];
+      if (call.tool_choice == ToolChoice::kNamed && tool.name != call.tool_name) continue;
+      if (!tool.parameters.empty()) schemas[i] = parse_json(tool.parameters, tool.name);
+      forms.push_back({.before = cat(m.before_name, tool.name, m.after_name),
+                       .after = m.after,
+                       .parameters = tool.parameters.empty() ? nullptr : &schemas[i],
+                       .param = cat("tools[", i, "].function.parameters")});
+    }
+    return compile_calls(forms, {.begin = m.begin, .between = m.between, .end = m.end}, need_tokenizer());
+  }
+  if (call.format == ResponseFormat::kJsonObject) return compile_json_object();
+  if (call.format == ResponseFormat::kJsonSchema)
+    return compile_json_schema(parse_json(call.schema, call.schema_name),
+                               "response_format.json_schema.schema");
+  return nullptr;
+}
+
 Request Api::engine_request(const GenerationCall& call, std::vector<int32_t> prompt,
                             const std::string& param) const {
   const int64_t length = static_cast<int64_t>(prompt.size()), context = engine_.context();
@@ -329,7 +354,13 @@ std::shared_ptr<Exchange> Api::post_chat(const HttpRequest& request, std::shared
   const ChatCall call = parse_chat_call(body_json(request), config_.caps);
   check_model(call.model);
   AnswerFormat format;
-  Request one = engine_request(call, chat_prompt(call, format), "messages");
+  std::vector<int32_t> prompt = chat_prompt(call, format);
+  const std::shared_ptr<const Constraint> constraint = constraint_of(call);
+  if (constraint && format.starts_in_reasoning)  // what is constrained is the answer: close the reasoning
+    for (const int32_t id : need_tokenizer().encode("</think>\n\n")) prompt.push_back(id);
+  if (constraint) format.reasoning = false;
+  Request one = engine_request(call, std::move(prompt), "messages");
+  one.constraint = constraint;
   std::vector<Request> requests;
   for (int64_t i = 0; i < call.n; ++i) requests.push_back(one);
   return begin(call, /*chat=*/true, format, std::move(requests), responder);

@@ -99,6 +99,7 @@ class Api {
 
   std::vector<int32_t> chat_prompt(const ChatCall& call, AnswerFormat& format) const;
   std::vector<int32_t> encode(const std::string& text, const std::string& param) const;
+  std::shared_ptr<const Constraint> constraint_of(const ChatCall& call) const;
   Request engine_request(const GenerationCall& call, std::vector<int32_t> prompt,
                          const std::string& param) const;
   Started begin(const GenerationCall& call, bool chat, const AnswerFormat& format,

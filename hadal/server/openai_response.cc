@@ -155,6 +155,7 @@ const char* openai_finish_reason(const AnswerChoice& choice) {
   switch (*choice.finished) {
     case FinishReason::kMaxTokens:
     case FinishReason::kContextFull:
+    case FinishReason::kDeadEnd:
       return "length";
     default:
       return choice.calls.empty() && choice.parser.num_tool_calls() == 0 ? "stop" : "tool_calls";
