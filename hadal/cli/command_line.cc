@@ -118,6 +118,8 @@ void add_commands(Commands& all, const Handlers& handlers, char** argv) {
                                    {"spec", "with and without drafts of the MTP module"}})
     all.add<BenchCommandOptions>(bench, work, help, add_bench, run_bench);
   all.add<LaunchOptions>(app, "launch", "a command as several ranks on this machine", add_launch, run_launch);
+  all.add<BenchServeOptions>(bench, "serve", "load for a running server: latency, throughput, goodput",
+                             add_bench_serve, run_bench_serve);
   CLI::App& plan = *app.add_subcommand("plan", "parallel training on paper");
   all.add<PlanScheduleOptions>(plan, "schedule",
                                "what each rank of a pipeline does when, and how long it waits",

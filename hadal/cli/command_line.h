@@ -46,6 +46,7 @@ int run_data_convert(const DataOptions& options);
 int run_data_info(const DataOptions& options);
 int run_data_verify(const DataOptions& options);
 int run_bench(const BenchCommandOptions& options);
+int run_bench_serve(const BenchServeOptions& options);
 int run_plan_schedule(const PlanScheduleOptions& options);
 int run_launch(const LaunchOptions& options);
 int run_plot(const PlotCommandOptions& options);

@@ -337,4 +337,32 @@ void add_bench(CLI::App& app, BenchCommandOptions& o) {
   json_flag(app, o.json);
 }
 
+void add_bench_serve(CLI::App& app, BenchServeOptions& o) {
+  app.add_option("URL", o.url, "of a running server, such as http://127.0.0.1:8000")
+      ->type_name("URL")
+      ->required();
+  app.add_option("--model", o.model, "name to ask for; default: none is said")->type_name("TEXT");
+  file_flag(app, "--api-key-file", o.api_key_file, "file with the server's key");
+  count_flag(app, "--streams", o.streams, "at the same time, each a request after another");
+  not_negative_flag(app, "--rate", o.rate, "random arrivals a second instead; 0: none");
+  app.add_option("--load", o.loads, "then random arrivals, as multiples of what the streams reached")
+      ->type_name("N")
+      ->delimiter(',');
+  positive_flag(app, "--seconds", o.seconds, "of each load");
+  count_flag(app, "--prompts", o.prompts, "different ones, used in turn");
+  count_flag(app, "--prompt", o.prompt_tokens, "tokens of a prompt, about");
+  count_flag(app, "--answer", o.answer_tokens, "tokens of an answer");
+  app.add_flag("--no-stream", o.whole, "ask for whole answers");
+  app.add_flag("--verify", o.verify, "each answer must be what the server answers to the prompt alone");
+  positive_flag(app, "--slo-first-ms", o.slo_first_ms, "goodput: to the first token at most");
+  positive_flag(app, "--slo-token-ms", o.slo_token_ms, "goodput: between tokens at most");
+  count_or_zero_flag(app, "--slow-clients", o.slow_clients,
+                     "beside the others: half send, half read, five bytes a second");
+  count_or_zero_flag(app, "--disconnects", o.disconnects, "instead: so many requests whose clients leave");
+  positive_flag(app, "--leave-seconds", o.leave_seconds, "after which they have left, at most");
+  positive_flag(app, "--timeout", o.timeout_seconds, "seconds for an answer; then it is lost");
+  count_or_zero_flag(app, "--pid", o.pid, "of the server's process: watch its memory and open files");
+  seed(app, o.seed, "of prompts, answers and arrivals");
+}
+
 }  // namespace hadal

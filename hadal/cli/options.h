@@ -215,6 +215,25 @@ struct LaunchOptions {
   bool program = false;
 };
 
+struct BenchServeOptions {
+  std::string url;
+  std::string model, api_key_file;
+  int64_t streams = 8;
+  double rate = 0;            // arrivals a second; 0: none
+  std::vector<double> loads;  // arrivals as multiples of what the streams reached
+  double seconds = 10;
+  int64_t prompts = 256;  // different ones
+  int64_t prompt_tokens = 64, answer_tokens = 32;
+  bool whole = false;  // no streaming
+  bool verify = false;
+  double slo_first_ms = 2000, slo_token_ms = 200;
+  int64_t slow_clients = 0, disconnects = 0;
+  double leave_seconds = 0.1;
+  double timeout_seconds = 120;
+  int64_t pid = 0;  // of the server; 0: not watched
+  uint64_t seed = 0;
+};
+
 struct CompletionOptions {
   std::string shell;
 };
@@ -237,6 +256,7 @@ void add_data_verify(CLI::App& app, DataOptions& options);
 void add_bench(CLI::App& app, BenchCommandOptions& options);
 void add_plan_schedule(CLI::App& app, PlanScheduleOptions& options);
 void add_launch(CLI::App& app, LaunchOptions& options);
+void add_bench_serve(CLI::App& app, BenchServeOptions& options);
 void add_completion(CLI::App& app, CompletionOptions& options);
 void add_tokenizer_encode(CLI::App& app, TokenizerOptions& options);
 void add_tokenizer_decode(CLI::App& app, TokenizerOptions& options);

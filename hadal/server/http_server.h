@@ -1,5 +1,5 @@
-// HTTP/1.1 in front of an Api: sockets, limits, time-outs, clients that leave. The one file with Boost behind
-// it is http_server.cc.
+// HTTP/1.1 in front of an Api: sockets, limits, time-outs, clients that leave. Boost is behind it, in
+// http_server.cc (and in http_load.cc) alone.
 #pragma once
 #include <cstdint>
 #include <functional>
