@@ -34,10 +34,10 @@ class Commands(ProgramTest):
             self.assertIn("Usage: " + " ".join(("hadal",) + path), text)
             self.assertEqual(text, self.assert_answers(hadal(*path, "-h")))
 
-    def test_only_help_and_prompt_have_single_letters(self):
+    def test_only_help_prompt_and_number_of_ranks_have_single_letters(self):
         for path in all_commands():
             letters = re.findall(r"^\s+(-\w)\b", hadal(*path, "--help").out, re.M)
-            self.assertLessEqual(set(letters), {"-h", "-p"}, path)
+            self.assertLessEqual(set(letters), {"-h", "-p", "-n"}, path)
 
     def test_version_is_one_line(self):
         self.assertRegex(self.assert_answers(hadal("--version")), r"^hadal \d+\.\d+\.\d+\n$")
