@@ -31,6 +31,8 @@ int exec_compute(const std::string& command, char** argv) {
   // libgomp's threads spin for milliseconds while they wait; with another program on the same cores that
   // halves the speed and worse. It reads this only when it is loaded, so here is the place.
   if (!::getenv("OMP_WAIT_POLICY")) ::setenv("GOMP_SPINCOUNT", "20000", /*overwrite=*/0);
+  // Its store of ranks writes a stack for each try to connect; our own errors say what matters.
+  ::setenv("TORCH_CPP_LOG_LEVEL", "FATAL", /*overwrite=*/0);
   ::execv(compute.c_str(), argv);
   throw Error(ErrorCode::kUnavailable,
               cat("[cli.", command, "] cannot start ", compute, ": ", std::strerror(errno), "."));

@@ -177,7 +177,7 @@ bool alters_results(const std::string& key) {
   for (const char* free : {"run.out", "run.minutes", "run.threads", "optimizer.export_ema",
                            "compute.recompute", "eval.every", "eval.windows", "eval.loads_every"})
     if (key == free) return false;
-  return !key.starts_with("checkpoint.");
+  return !key.starts_with("checkpoint.") && !key.starts_with("parallel.");
 }
 
 std::string line_of(const toml::node& node) {
@@ -363,6 +363,7 @@ void check(const TrainConfig& c, const std::string& source) {
   need(one_of(c.compute.recompute, {"none", "selective", "full"}), "compute.recompute", c.compute.recompute,
        "none, selective or full");
   need(c.loss.bias_step >= 0, "loss.bias_step", c.loss.bias_step, "0 or more");
+  need(c.parallel.timeout_seconds > 0, "parallel.timeout_seconds", c.parallel.timeout_seconds, "more than 0");
   need(c.checkpoint.every >= 0, "checkpoint.every", c.checkpoint.every, "0 (at the end) or more");
   need(c.checkpoint.minutes >= 0, "checkpoint.minutes", c.checkpoint.minutes, "0 (not) or more");
   need(c.checkpoint.keep >= 1, "checkpoint.keep", c.checkpoint.keep, "at least 1");

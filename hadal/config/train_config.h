@@ -70,7 +70,7 @@ struct BatchSection {
     f("length", length, "tokens per sequence");
     f("micro", micro, "sequences at a time, their gradients are added; 0: all");
     f("workers", workers,
-      "share these sequences, one thread each; 0: one per thread, 1: one with all threads");
+      "share these sequences, one thread each; 0: one per thread of all ranks, 1: one with all threads");
     f("start", start, "sequences of the first step, growing to batch.sequences; 0: no ramp");
     f("ramp_tokens", ramp_tokens, "tokens over which the batch grows");
     f("quantum", quantum, "a growing batch is a multiple of this");
@@ -148,6 +148,16 @@ struct ComputeSection {
   }
 };
 
+struct ParallelSection {
+  bool shard_optimizer = false;
+  double timeout_seconds = 600;
+  void fields(auto&& f) {
+    f("shard_optimizer", shard_optimizer,
+      "with several ranks: each keeps the moments of its share of the weights and updates those (ZeRO-1)");
+    f("timeout_seconds", timeout_seconds, "a rank that does not answer for so long ends the job");
+  }
+};
+
 struct CheckpointSection {
   int64_t every = 0;  // steps; 0: at the end and when stopped
   double minutes = 0;
@@ -185,12 +195,13 @@ struct TrainConfig {
   ScheduleSection schedule;
   LossSection loss;
   ComputeSection compute;
+  ParallelSection parallel;
   CheckpointSection checkpoint;
   EvalSection eval;
   void sections(auto&& f) {
     f("run", run), f("model", model), f("data", data), f("batch", batch), f("optimizer", optimizer);
-    f("schedule", schedule), f("loss", loss), f("compute", compute), f("checkpoint", checkpoint),
-        f("eval", eval);
+    f("schedule", schedule), f("loss", loss), f("compute", compute), f("parallel", parallel);
+    f("checkpoint", checkpoint), f("eval", eval);
   }
 };
 

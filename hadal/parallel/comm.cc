@@ -121,13 +121,30 @@ bool any_rank(Comm& comm, bool value) {
   return sum_over_ranks(comm, value ? 1 : 0) > 0;
 }
 
+namespace {
+
+// The first line of a that is not b's; the whole of a short text.
+std::pair<std::string, std::string> first_difference(const std::string& a, const std::string& b) {
+  size_t at = 0;
+  while (true) {
+    const size_t x = std::min(a.find('\n', at), a.size()), y = std::min(b.find('\n', at), b.size());
+    const std::string mine = a.substr(at, x - at), yours = b.substr(at, y - at);
+    if (mine != yours || x == a.size() || y == b.size()) return {mine, yours};
+    at = x + 1;
+  }
+}
+
+}  // namespace
+
 void require_same(Comm& comm, const std::string& what, std::string_view text) {
   const std::vector<std::string> all = all_gather_bytes(comm, text);
-  for (size_t r = 1; r < all.size(); ++r)
-    if (all[r] != all[0])
-      throw Error(ErrorCode::kInvalidArgument,
-                  cat("[parallel.ranks] ", what, " of rank ", r, " is not that of rank 0: got ", all[r],
-                      ", need ", all[0], ". Start all ranks alike."));
+  for (size_t r = 1; r < all.size(); ++r) {
+    if (all[r] == all[0]) continue;
+    const auto [got, need] = first_difference(all[r], all[0]);
+    throw Error(ErrorCode::kInvalidArgument,
+                cat("[parallel.ranks] ", what, " of rank ", r, " is not that of rank 0: got ", got, ", need ",
+                    need, ". Start all ranks alike."));
+  }
 }
 
 }  // namespace hadal

@@ -51,7 +51,8 @@ void all_reduce(Comm& comm, std::span<float> values);
 int64_t sum_over_ranks(Comm& comm, int64_t value);
 bool any_rank(Comm& comm, bool value);
 
-// Throws invalid_argument on every rank, naming the first rank that holds another text than rank 0.
+// Throws invalid_argument on every rank, naming the first rank that holds another text than rank 0, and the
+// first line that differs.
 void require_same(Comm& comm, const std::string& what, std::string_view text);
 
 // `size` ranks as threads of this process, for tests. When one throws, the others' waits end with PeerLost;

@@ -1,6 +1,7 @@
 #include "hadal/planner/train_memory.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "hadal/planner.h"
 
@@ -53,6 +54,14 @@ int64_t workspace_values(const ModelConfig& c, const TrainConfig& config) {
   return std::max(attention, experts) + again;
 }
 
+// Sums of gradients that wait in the tree of a step (TreeSum) while a micro-batch is computed, at most.
+int64_t waiting_sums(int64_t micro_batches, int64_t sharing) {
+  int most = 0;
+  for (int64_t done = 0; done < micro_batches; ++done)
+    most = std::max(most, std::popcount(static_cast<uint64_t>(done * sharing)));
+  return most;
+}
+
 }  // namespace
 
 int64_t TrainMemory::passing() const {
@@ -67,9 +76,8 @@ TrainMemory train_memory(const ModelConfig& model, const TrainConfig& config, in
   const int64_t tokens = rows * config.batch.length, table = model.vocab_size * model.width;
   TrainMemory m{.weights = kF32 * P, .moments = (config.optimizer.bf16_moments ? 4 : 8) * P};
   m.average = config.optimizer.ema > 0 ? kF32 * P : 0;
-  // Several workers add theirs to the first's; micro-batches to what the earlier ones left.
-  const bool adds = rows < B && sharing > 1;
-  m.gradients = kF32 * (P * (sharing + adds) +
+  // Beside those of the workers, what earlier micro-batches left: sums of powers of two of them.
+  m.gradients = kF32 * (P * (sharing + waiting_sums((B + rows - 1) / rows, sharing)) +
                         sharing * (J + 1) * table);  // embedding: one a use, before they are added
   m.activations = kF32 * tokens * kept_values(model, config.compute.recompute);
   const int64_t piece = std::min(std::max<int64_t>(kLogitsAtATime / model.vocab_size, 16), tokens / sharing);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "hadal/base/check.h"
 #include "hadal/config/weight_specs.h"
 #include "hadal/kernels/train.h"
 #include "hadal/tensor/make.h"
@@ -15,19 +16,32 @@ float* floats(const Tensor& x, int64_t at) {
   return static_cast<float*>(x.data_ptr()) + at;
 }
 
-// By blocks of fixed size, added in order: the same for any number of threads.
-double sum_squares(const Tensor& x) {
-  constexpr int64_t kBlock = 1 << 16;
-  const int64_t n = x.numel(), blocks = (n + kBlock - 1) / kBlock;
-  std::vector<double> partial(static_cast<size_t>(blocks));
-  parallel_for(blocks, 1, [&](int64_t begin, int64_t end) {
+// squares[i]: of block i of g, blocks of fixed size: the same for any number of threads and ranks.
+void block_squares(const Tensor& g, double* squares) {
+  const int64_t n = g.numel(), blocks = (n + kShardBlock - 1) / kShardBlock;
+  parallel_for(blocks, 4, [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b)
-      partial[static_cast<size_t>(b)] =
-          train_kernels().sum_squares(floats(x, b * kBlock), std::min(kBlock, n - b * kBlock));
+      squares[b] =
+          train_kernels().sum_squares(floats(g, b * kShardBlock), std::min(kShardBlock, n - b * kShardBlock));
   });
-  double sum = 0;
-  for (const double part : partial) sum += part;
-  return sum;
+}
+
+int64_t num_blocks(const ShardLayout::Part& part) {
+  return (part.size() + kShardBlock - 1) / kShardBlock;
+}
+
+std::vector<Tensor> trained_weights(Transformer& model) {
+  std::vector<Tensor> weights;
+  for_each_weight(model.config(), model.weights(), [&](const WeightSpec& spec, Tensor& weight) {
+    if (spec.role != WeightRole::kBalanceBias) weights.push_back(weight);
+  });
+  return weights;
+}
+
+ShardLayout layout_of(const std::vector<Tensor>& weights, int64_t ranks) {
+  std::vector<int64_t> sizes;
+  for (const Tensor& weight : weights) sizes.push_back(weight.numel());
+  return {sizes, ranks};
 }
 
 // update(m, v, first value, n) on fp32 copies of bf16 moments [begin, end), a few at a time: no whole copy of
@@ -47,49 +61,91 @@ void update_wide(const Tensor& m, const Tensor& v, int64_t begin, int64_t end, a
 
 }  // namespace
 
-AdamW::AdamW(Transformer& model, const AdamWConfig& config) : config_(config) {
-  for_each_weight(model.config(), model.weights(), [&](const WeightSpec& spec, Tensor& weight) {
-    if (spec.role == WeightRole::kBalanceBias) return;
-    weight.requires_grad_(true);
-    const auto type = config.bf16_moments ? at::kBFloat16 : at::kFloat;
-    slots_.push_back(
-        {spec.name, weight, zeros(spec.shape, type), zeros(spec.shape, type), spec.shape.size() >= 2});
+AdamW::AdamW(Transformer& model, const AdamWConfig& config, OptimizerShare share)
+    : config_(config),
+      weights_(trained_weights(model)),
+      layout_(layout_of(weights_, share.ranks)),
+      share_(share) {
+  for_each_weight(model.config(), model.weights(), [&](const WeightSpec& spec, Tensor&) {
+    if (spec.role != WeightRole::kBalanceBias) names_.push_back(spec.name);
   });
+  for (const Tensor& weight : weights_) weight.requires_grad_(true);
+  const auto type = moment_type();
+  for (const ShardLayout::Part& part : layout_.parts(share.rank)) {
+    const Tensor& weight = weights_[static_cast<size_t>(part.tensor)];
+    const std::vector<int64_t> whole = weight.sizes().vec();
+    const std::vector<int64_t> shape =
+        part.size() == weight.numel() ? whole : std::vector<int64_t>{part.size()};
+    moments_.push_back({names_[static_cast<size_t>(part.tensor)], whole, part.begin, zeros(shape, type),
+                        zeros(shape, type)});
+  }
+}
+
+std::vector<double> AdamW::block_squares(const std::vector<Tensor>& gradients) const {
+  std::vector<double> squares;
+  const std::vector<ShardLayout::Part>& parts = layout_.parts(share_.rank);
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const size_t at = squares.size();
+    squares.resize(at + static_cast<size_t>(num_blocks(parts[i])));
+    if (gradients[i].defined()) hadal::block_squares(gradients[i], squares.data() + at);
+  }
+  return squares;
+}
+
+double AdamW::norm(std::span<const double> squares) const {
+  std::vector<double> of_tensor(weights_.size());
+  size_t at = 0;
+  for (int64_t r = 0; r < layout_.ranks(); ++r)
+    for (const ShardLayout::Part& part : layout_.parts(r))
+      for (int64_t b = 0; b < num_blocks(part); ++b)
+        of_tensor[static_cast<size_t>(part.tensor)] += squares[at++];
+  double sum = 0;
+  for (const double each : of_tensor) sum += each;
+  return std::sqrt(sum);
+}
+
+void AdamW::update(double learning_rate, double norm, const std::vector<Tensor>& gradients) {
+  if (!std::isfinite(norm)) return;
+  NoGrad no_grad;
+  const double scale = std::min(1.0, config_.clip / (norm + 1e-6));
+  ++steps_;
+  const double correct1 = 1 - std::pow(config_.beta1, static_cast<double>(steps_));
+  const double correct2 = 1 - std::pow(config_.beta2, static_cast<double>(steps_));
+  const std::vector<ShardLayout::Part>& parts = layout_.parts(share_.rank);
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const Moments& moments = moments_[i];
+    const Tensor& weight = weights_[static_cast<size_t>(parts[i].tensor)];
+    const int64_t begin = parts[i].begin;
+    const Tensor g = gradients[i].defined() ? gradients[i] : zeros({parts[i].size()});
+    const bool decays = moments.shape.size() >= 2;
+    const auto update = [&](float* m, float* v, int64_t b, int64_t n) {
+      train_kernels().adamw(floats(weight, begin + b), m, v, floats(g, b), static_cast<float>(scale),
+                            static_cast<float>(config_.beta1), static_cast<float>(config_.beta2),
+                            static_cast<float>(learning_rate), static_cast<float>(correct1),
+                            static_cast<float>(correct2), static_cast<float>(config_.eps),
+                            decays ? static_cast<float>(config_.weight_decay) : 0.0f, n);
+    };
+    parallel_for(parts[i].size(), 16384, [&](int64_t b, int64_t e) {
+      if (config_.bf16_moments) {
+        update_wide(moments.m, moments.v, b, e, update);
+      } else {
+        update(floats(moments.m, b), floats(moments.v, b), b, e - b);
+      }
+    });
+  }
 }
 
 double AdamW::step(double learning_rate) {
   NoGrad no_grad;
-  double squares = 0;
-  for (const Slot& slot : slots_)
-    if (slot.weight.grad().defined()) squares += sum_squares(slot.weight.grad().contiguous());
-  const double norm = std::sqrt(squares);
-  const double scale = std::min(1.0, config_.clip / (norm + 1e-6));
-  if (std::isfinite(norm)) ++steps_;
-
-  const double correct1 = 1 - std::pow(config_.beta1, static_cast<double>(steps_));
-  const double correct2 = 1 - std::pow(config_.beta2, static_cast<double>(steps_));
-  for (Slot& slot : slots_) {
-    Tensor& grad = slot.weight.mutable_grad();
-    if (std::isfinite(norm)) {
-      const Tensor g = grad.defined() ? grad.contiguous() : zeros(slot.weight.sizes());
-      const auto update = [&](float* m, float* v, int64_t b, int64_t n) {
-        train_kernels().adamw(floats(slot.weight, b), m, v, floats(g, b), static_cast<float>(scale),
-                              static_cast<float>(config_.beta1), static_cast<float>(config_.beta2),
-                              static_cast<float>(learning_rate), static_cast<float>(correct1),
-                              static_cast<float>(correct2), static_cast<float>(config_.eps),
-                              slot.decays ? static_cast<float>(config_.weight_decay) : 0.0f, n);
-      };
-      parallel_for(slot.weight.numel(), 16384, [&](int64_t b, int64_t e) {
-        if (config_.bf16_moments) {
-          update_wide(slot.m, slot.v, b, e, update);
-        } else {
-          update(floats(slot.m, b), floats(slot.v, b), b, e - b);
-        }
-      });
-    }
-    grad.reset();  // the next backward hands its own tensor over: nothing to zero, nothing to add
-  }
-  return norm;
+  HADAL_CHECK(share_.ranks == 1) << "the other ranks' shares are missing";
+  std::vector<Tensor> gradients;
+  for (const Tensor& weight : weights_)
+    gradients.push_back(weight.grad().defined() ? weight.grad().contiguous() : Tensor());
+  const double global = norm(block_squares(gradients));
+  update(learning_rate, global, gradients);
+  // The next backward hands its own tensors over: nothing to zero, nothing to add.
+  for (Tensor& weight : weights_) weight.mutable_grad().reset();
+  return global;
 }
 
 void update_balance_bias(Transformer& model, const std::vector<ExpertLoad>& loads, double gamma) {

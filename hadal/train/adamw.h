@@ -1,12 +1,13 @@
 // AdamW with bias correction and decoupled decay, the global gradient norm and the balance bias step
 // (training spec 3, 6.3).
 #pragma once
-#include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "hadal/model/transformer.h"
 #include "hadal/train/loss.h"
+#include "hadal/train/shard_layout.h"
 
 namespace hadal {
 
@@ -18,33 +19,52 @@ struct AdamWConfig {
   bool bf16_moments = false;  // m and v are kept in bf16, rounded to nearest even; computed in fp32
 };
 
+// Which of the ranks that share out the moments and the update this one is (ZeRO-1).
+struct OptimizerShare {
+  int64_t rank = 0, ranks = 1;
+};
+
 class AdamW {
  public:
+  // Moments of elements [begin, begin + m.numel()) of a weight, by its name of weight_specs(): in the
+  // weight's shape if they are all of them, else flat.
+  struct Moments {
+    std::string name;
+    std::vector<int64_t> shape;  // the weight's
+    int64_t begin = 0;
+    Tensor m, v;
+  };
+
   // Makes the model's weights require gradients (the balance bias does not). The model must outlive this.
-  AdamW(Transformer& model, const AdamWConfig& config);
+  AdamW(Transformer& model, const AdamWConfig& config, OptimizerShare share = {});
 
   // One update from the accumulated gradients, which are then zeroed; returns the global norm before
   // clipping. A weight without a gradient (an expert that saw no token) has g = 0 and still decays. If the
-  // norm is not finite nothing is changed and it is returned as it is.
+  // norm is not finite nothing is changed and it is returned as it is. Not with a share of ranks.
   double step(double learning_rate);
+
+  // The same in pieces. One gradient per element of moments(), flat; undefined: none.
+  std::vector<double> block_squares(const std::vector<Tensor>& gradients) const;  // of this rank's blocks
+  double norm(std::span<const double> squares) const;  // from those of all ranks, one after the other
+  void update(double learning_rate, double norm, const std::vector<Tensor>& gradients);
 
   int64_t num_steps() const { return steps_; }
   void set_num_steps(int64_t steps) { steps_ = steps; }
 
-  // Calls f(name, m, v) for each trained weight, by its name of weight_specs(): what a checkpoint keeps.
-  using MomentVisitor = std::function<void(const std::string&, Tensor& m, Tensor& v)>;
-  void for_each_moment(const MomentVisitor& f) {
-    for (Slot& slot : slots_) f(slot.name, slot.m, slot.v);
-  }
+  // What a checkpoint keeps: with a share of ranks this one's part of it.
+  std::vector<Moments>& moments() { return moments_; }
+  const ShardLayout& layout() const { return layout_; }
+  const std::vector<Tensor>& weights() const { return weights_; }   // those that are trained, in order
+  const std::vector<std::string>& names() const { return names_; }  // of them
+  at::ScalarType moment_type() const { return config_.bf16_moments ? at::kBFloat16 : at::kFloat; }
 
  private:
-  struct Slot {
-    std::string name;
-    Tensor weight, m, v;
-    bool decays = false;
-  };
   AdamWConfig config_;
-  std::vector<Slot> slots_;
+  std::vector<Tensor> weights_;
+  std::vector<std::string> names_;
+  ShardLayout layout_;
+  std::vector<Moments> moments_;
+  OptimizerShare share_;
   int64_t steps_ = 0;
 };
 

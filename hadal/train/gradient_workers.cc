@@ -53,60 +53,96 @@ GradientWorkers::GradientWorkers(Transformer& model, int64_t workers) : model_(m
 
 GradientWorkers::~GradientWorkers() = default;
 
+std::vector<RowSlot> row_slots(int64_t rows, int64_t micro, int64_t workers) {
+  std::vector<RowSlot> slots;
+  const int64_t step = micro > 0 ? std::min(micro, rows) : rows;
+  for (int64_t at = 0, m = 0; at < rows; at += step, ++m) {
+    const int64_t B = std::min(step, rows - at), shares = std::min(workers, B);
+    for (int64_t i = 0; i < shares; ++i) {
+      const int64_t first = B * i / shares;
+      slots.push_back({at + first, B * (i + 1) / shares - first, m, shares == 1});
+    }
+  }
+  return slots;
+}
+
+void add(Gradients& sum, Gradients&& part) {
+  NoGrad no_grad;
+  for (size_t i = 0; i < sum.size(); ++i) {
+    if (!part[i].defined()) continue;
+    if (sum[i].defined()) {
+      sum[i].add_(part[i]);
+    } else {
+      sum[i] = std::move(part[i]);
+    }
+  }
+}
+
+Gradients GradientWorkers::take_gradients(Transformer& replica) {
+  Gradients gradients;
+  for_each_weight(replica.config(), replica.weights(), [&](const WeightSpec& spec, Tensor& w) {
+    if (spec.role == WeightRole::kBalanceBias) return;
+    gradients.push_back(std::move(w.mutable_grad()));
+    w.mutable_grad().reset();
+  });
+  return gradients;
+}
+
+SlotResults GradientWorkers::run(const TrainBatch& batch, std::span<const RowSlot> step, int64_t begin,
+                                 int64_t end, const LossConfig& config, const LossDivisor& divisor) {
+  const auto slot = [&](int64_t i) -> const RowSlot& { return step[static_cast<size_t>(i)]; };
+  SlotResults results{.gradients = {static_cast<int64_t>(step.size()),
+                                    [](Gradients& a, Gradients&& b) { add(a, std::move(b)); }},
+                      .losses = std::vector<StepLoss>(static_cast<size_t>(end - begin))};
+  const int threads = num_threads();
+  std::vector<std::exception_ptr> errors(replicas_.size());
+  for (int64_t at = begin; at < end;) {
+    int64_t wave = 1;  // of one micro-batch, so that no more of them are in memory than were asked for
+    while (wave < num_workers() && at + wave < end && slot(at + wave).micro == slot(at).micro) ++wave;
+    const auto work = [&](int64_t i) {
+      try {
+        const RowSlot& mine = slot(at + i);
+        results.losses[static_cast<size_t>(at + i - begin)] =
+            hadal::run(*replicas_[static_cast<size_t>(i)],
+                       batch.rows(mine.first - slot(begin).first, mine.rows), config, divisor);
+      } catch (...) {
+        errors[static_cast<size_t>(i)] = std::current_exception();
+      }
+    };
+    if (!slot(at).alone) set_num_threads(1);
+    std::vector<std::thread> others;
+    for (int64_t i = 1; i < wave; ++i) others.emplace_back(work, i);
+    work(0);
+    for (std::thread& thread : others) thread.join();
+    if (!slot(at).alone) set_num_threads(threads);
+    for (const std::exception_ptr& error : errors)
+      if (error) std::rethrow_exception(error);
+    for (int64_t i = 0; i < wave; ++i)
+      results.gradients.push(at + i, at + i + 1, take_gradients(*replicas_[static_cast<size_t>(i)]));
+    at += wave;
+  }
+  return results;
+}
+
 StepLoss GradientWorkers::step(const TrainBatch& batch, const LossConfig& config, const LossDivisor& given) {
-  const int64_t B = batch.window_BX.size(0), workers = std::min(num_workers(), B);
-  if (workers == 1) return run(model_, batch, config, given);
+  const int64_t B = batch.window_BX.size(0);
   LossDivisor divisor = given;
   if (divisor.targets == 0) divisor.targets = std::max<int64_t>(1, count_targets(model_.config(), batch));
   if (divisor.rows == 0) divisor.rows = B;
-
-  const int threads = num_threads();
-  set_num_threads(1);
-  std::vector<StepLoss> parts(static_cast<size_t>(workers));
-  std::vector<std::exception_ptr> errors(static_cast<size_t>(workers));
-  const auto work = [&](int64_t i) {
-    try {
-      const int64_t first = B * i / workers, rows = B * (i + 1) / workers - first;
-      parts[static_cast<size_t>(i)] =
-          run(*replicas_[static_cast<size_t>(i)], batch.rows(first, rows), config, divisor);
-    } catch (...) {
-      errors[static_cast<size_t>(i)] = std::current_exception();
-    }
-  };
-  std::vector<std::thread> others;
-  for (int64_t i = 1; i < workers; ++i) others.emplace_back(work, i);
-  work(0);
-  for (std::thread& thread : others) thread.join();
-  set_num_threads(threads);
-  for (const std::exception_ptr& error : errors)
-    if (error) std::rethrow_exception(error);
-
-  add_gradients();
-  StepLoss sum;
-  for (const StepLoss& part : parts) add(sum, part);
-  return sum;
-}
-
-void GradientWorkers::add_gradients() {
+  const std::vector<RowSlot> slots = row_slots(B, 0, num_workers());
+  SlotResults results = run(batch, slots, 0, static_cast<int64_t>(slots.size()), config, divisor);
+  Gradients& gradients = results.gradients.pieces().front().value;
+  size_t i = 0;
   NoGrad no_grad;
-  std::vector<Tensor*> weights;
-  for_each_weight(model_.config(), model_.weights(),
-                  [&](const WeightSpec&, Tensor& w) { weights.push_back(&w); });
-  for (const auto& replica : replicas_) {
-    size_t i = 0;
-    for_each_weight(replica->config(), replica->weights(), [&](const WeightSpec&, Tensor& w) {
-      Tensor& grad = w.mutable_grad();
-      Tensor& sum = weights[i++]->mutable_grad();
-      if (grad.defined()) {
-        if (sum.defined()) {
-          sum.add_(grad);
-        } else {
-          sum = grad;
-        }
-      }
-      grad.reset();
-    });
-  }
+  for_each_weight(model_.config(), model_.weights(), [&](const WeightSpec& spec, Tensor& w) {
+    if (spec.role == WeightRole::kBalanceBias) return;
+    Tensor& part = gradients[i++];
+    Tensor& sum = w.mutable_grad();
+    if (part.defined()) sum.defined() ? void(sum.add_(part)) : void(sum = part);
+  });
+  StepLoss sum;
+  for (const StepLoss& part : results.losses) add(sum, part);
+  return sum;
 }
 
 }  // namespace hadal

@@ -8,6 +8,7 @@
 #include "hadal/error.h"
 #include "hadal/tensor/make.h"
 #include "hadal/train/balance.h"
+#include "hadal/train/rank_sum.h"
 #include "hadal/train/schedule.h"
 
 namespace hadal {
@@ -28,6 +29,23 @@ AdamWConfig adamw_config(const OptimizerSection& o) {
           .bf16_moments = o.bf16_moments};
 }
 
+LossConfig loss_config(const TrainConfig& c, double done) {
+  return {.mtp_weight = mtp_weight(c.loss, done),
+          .balance_alpha = c.loss.balance_alpha,
+          .expert_alpha = c.loss.expert_alpha,
+          .device_alpha = c.loss.device_alpha,
+          .communication_alpha = c.loss.communication_alpha,
+          .capacity_factor = c.loss.capacity_factor,
+          .products = products_named(c.compute.precision),
+          .recompute = recompute_of(c.compute.recompute)};
+}
+
+// What all ranks must agree on: all but how many threads each has and where its files are.
+std::string shared_config(TrainConfig config) {
+  config.run.threads = 0, config.run.out = config.data.tokenizer = "";
+  return train_config_toml(config, /*with_help=*/false);
+}
+
 }  // namespace
 
 Trainer::Trainer(const TrainConfig& config, const ModelConfig& model, TrainRows rows, TrainHooks hooks)
@@ -35,16 +53,44 @@ Trainer::Trainer(const TrainConfig& config, const ModelConfig& model, TrainRows 
       rows_(std::move(rows)),
       hooks_(std::move(hooks)),
       model_(model, random_weights(model, config.run.seed)),
-      optimizer_(model_, adamw_config(config.optimizer)),
-      workers_(std::in_place, model_, config.batch.workers > 0 ? config.batch.workers : num_threads()) {
+      comm_(hooks_.comm && hooks_.comm->size() > 1 ? hooks_.comm : nullptr),
+      optimizer_(model_, adamw_config(config.optimizer),
+                 comm_ && config.parallel.shard_optimizer ? OptimizerShare{comm_->rank(), comm_->size()}
+                                                          : OptimizerShare{}) {
+  const int64_t ranks = comm_ ? comm_->size() : 1;
+  begin_workers(config.batch.workers > 0 ? config.batch.workers : ranks * num_threads());
+  saves_ = hooks_.checkpoints != nullptr;
+  if (comm_) {
+    require_same(*comm_, "the configuration", shared_config(config_));
+    require_same(*comm_, "the data", rows_.fingerprint);
+    require_same(*comm_, "the number of workers", std::to_string(num_workers_));
+    saves_ = any_rank(*comm_, saves_);
+    std::vector<int64_t> sizes;
+    for (const Tensor& weight : optimizer_.weights()) sizes.push_back(weight.numel());
+    gradient_layout_.emplace(sizes, ranks);
+  }
   if (config.optimizer.ema > 0) average_.emplace(model_, config.optimizer.ema);
   counters_.planned_steps = config.run.steps;
   counters_.data = rows_.fingerprint;
-  counters_.workers = workers_->num_workers();
+  counters_.workers = num_workers_;
+}
+
+// Each rank has its share of the workers; all have one at least, which may find no slots.
+void Trainer::begin_workers(int64_t all) {
+  const int64_t ranks = comm_ ? comm_->size() : 1;
+  num_workers_ = all;
+  workers_.emplace(model_, (all + ranks - 1) / ranks);
+}
+
+std::optional<std::filesystem::path> Trainer::newest_checkpoint(bool good) const {
+  const auto found = hooks_.checkpoints ? hooks_.checkpoints->newest(good) : std::nullopt;
+  if (!comm_) return found;
+  const std::string path = broadcast_bytes(*comm_, found ? found->string() : "", 0);
+  return path.empty() ? std::nullopt : std::optional<std::filesystem::path>(path);
 }
 
 bool Trainer::resume() {
-  const auto found = hooks_.checkpoints ? hooks_.checkpoints->newest() : std::nullopt;
+  const auto found = newest_checkpoint(/*good=*/false);
   if (found) resume(*found);
   return found.has_value();
 }
@@ -60,14 +106,14 @@ void Trainer::resume(const std::filesystem::path& checkpoint) {
     counters_.planned_steps = config_.run.steps;
     counters_.finished = counters_.step >= counters_.planned_steps;
   }
-  if (config_.batch.workers == 0 && counters_.workers > 0 && counters_.workers != workers_->num_workers()) {
+  if (config_.batch.workers == 0 && counters_.workers > 0 && counters_.workers != num_workers_) {
     if (hooks_.note)
       hooks_.note(cat("this run began with ", counters_.workers,
                       " workers a step and keeps them, or its sums would ", "change; here would be ",
-                      workers_->num_workers(), ". batch.workers says otherwise."));
-    workers_.emplace(model_, counters_.workers);
+                      num_workers_, ". batch.workers says otherwise."));
+    begin_workers(counters_.workers);
   }
-  counters_.workers = workers_->num_workers();
+  counters_.workers = num_workers_;
   saved_step_ = counters_.step;
   saved_at_ = counters_.seconds;
   if (hooks_.metrics) hooks_.metrics->truncate_after(counters_.step);
@@ -84,38 +130,62 @@ HeldOut Trainer::measure() const {
   return evaluate(model_, {rows_.held_out_NX, rows_.held_out_start_NX}, rows_.token_bytes);
 }
 
+// Forward and backward of this rank's part of the next B rows.
+SlotResults Trainer::run_slots(int64_t B, const LossConfig& loss) {
+  const std::vector<RowSlot> slots = row_slots(B, config_.batch.micro, num_workers_);
+  const auto n = static_cast<int64_t>(slots.size());
+  const int64_t begin = comm_ ? first_slot(*comm_, n, comm_->rank()) : 0;
+  const int64_t end = comm_ ? first_slot(*comm_, n, comm_->rank() + 1) : n;
+  const auto first_row = [&](int64_t slot) { return slot < n ? slots[static_cast<size_t>(slot)].first : B; };
+  const int64_t row = counters_.next_row + first_row(begin), rows = first_row(end) - first_row(begin);
+  TrainBatch batch{Tensor()};
+  if (rows > 0) batch = rows_.read(row, rows);
+  if (rows > 0 && config_.loss.capacity_factor > 0)
+    batch.protected_B = never_dropped(config_.run.seed, row, rows, config_.loss.never_dropped_share);
+  // Sums are divided by the counts of the whole step, so the slots' add up to it.
+  int64_t targets = rows > 0 ? count_targets(model_.config(), batch) : 0;
+  if (comm_) targets = sum_over_ranks(*comm_, targets);
+  return workers_->run(batch, slots, begin, end, loss, {.targets = std::max<int64_t>(1, targets), .rows = B});
+}
+
+// The optimizer's step from the sum of all gradients; returns their norm.
+double Trainer::update(TreeSum<Gradients>& sum, double rate) {
+  std::vector<Tensor> gradients;
+  if (!comm_) {
+    gradients = std::move(sum.pieces().front().value);
+    for (Tensor& g : gradients)
+      if (g.defined()) g = g.contiguous();
+  } else if (config_.parallel.shard_optimizer) {
+    gradients = sum_gradients(*comm_, optimizer_.layout(), sum);
+    return sharded_step(*comm_, optimizer_, rate, gradients);
+  } else {
+    const std::vector<Tensor> parts = sum_gradients(*comm_, *gradient_layout_, sum);
+    gradients.resize(optimizer_.weights().size());
+    gather_parts(*comm_, *gradient_layout_, parts, gradients);
+  }
+  const double norm = optimizer_.norm(optimizer_.block_squares(gradients));
+  optimizer_.update(rate, norm, gradients);
+  return norm;
+}
+
 bool Trainer::step() {
   const int64_t J = model_.config().mtp_depth, T = config_.batch.length;
   const int64_t B = batch_size(config_.batch, counters_.tokens);
   const int64_t total_tokens = planned_tokens(config_.batch, planned());
   const double done = static_cast<double>(counters_.tokens + B * T) / static_cast<double>(total_tokens);
-  const double lambda = mtp_weight(config_.loss, done);
-  TrainBatch whole = rows_.read(counters_.next_row, B);
-  if (config_.loss.capacity_factor > 0)
-    whole.protected_B =
-        never_dropped(config_.run.seed, counters_.next_row, B, config_.loss.never_dropped_share);
-  // Sums are divided by the counts of the whole step, so micro-batches add up to it.
-  const LossDivisor divisor{.targets = std::max<int64_t>(1, count_targets(model_.config(), whole)),
-                            .rows = B};
-
-  const LossConfig loss_config{.mtp_weight = lambda,
-                               .balance_alpha = config_.loss.balance_alpha,
-                               .expert_alpha = config_.loss.expert_alpha,
-                               .device_alpha = config_.loss.device_alpha,
-                               .communication_alpha = config_.loss.communication_alpha,
-                               .capacity_factor = config_.loss.capacity_factor,
-                               .products = products_named(config_.compute.precision),
-                               .recompute = recompute_of(config_.compute.recompute)};
+  SlotResults slots = run_slots(B, loss_config(config_, done));
   StepLoss loss;
-  const int64_t micro = config_.batch.micro > 0 ? std::min(config_.batch.micro, B) : B;
-  for (int64_t at = 0; at < B; at += micro)
-    add(loss, workers_->step(whole.rows(at, std::min(micro, B - at)), loss_config, divisor));
+  if (comm_) {
+    loss = sum_losses(*comm_, slots.losses);
+  } else {
+    for (const StepLoss& part : slots.losses) add(loss, part);
+  }
   const std::vector<ExpertLoad>& loads = loss.loads;
   progress_.loss = loss.main, progress_.balance_loss = loss.balance;
   progress_.mtp_loss = J > 0 ? loss.mtp[0] : 0;
   mtp_losses_ = loss.mtp;
   progress_.rate = learning_rate(config_.schedule, config_.optimizer.lr, counters_.step, planned(), done);
-  progress_.grad_norm = optimizer_.step(progress_.rate);
+  progress_.grad_norm = update(slots.gradients, progress_.rate);
   const bool finite = std::isfinite(progress_.grad_norm);
   progress_.max_violation = max_violation(loads);
   has_experts_ = !loads.empty();
@@ -168,6 +238,7 @@ void Trainer::record_loads() {
 }
 
 void Trainer::record_eval() {
+  if (comm_ && comm_->rank() != 0) return;  // waits for rank 0 in the next step
   if (!rows_.held_out_NX.defined() || rows_.held_out_NX.size(0) == 0) return;
   const HeldOut found = measure();
   const EvalRecord record{.step = counters_.step,
@@ -195,18 +266,26 @@ bool Trainer::calibrate() {
 
 bool Trainer::save_is_due() const {
   const CheckpointSection& c = config_.checkpoint;
-  if (hooks_.save && hooks_.save->load()) return true;
+  if (save_) return true;
   if (counters_.skips_in_a_row > 0) return false;  // not on the way to a rollback
   return (c.every > 0 && counters_.step % c.every == 0) ||
          (c.minutes > 0 && counters_.seconds - saved_at_ >= c.minutes * 60);
 }
 
+std::vector<AdamW::Moments> Trainer::gather_state() {
+  return comm_ && config_.parallel.shard_optimizer ? gather_moments(*comm_, optimizer_)
+                                                   : optimizer_.moments();
+}
+
 void Trainer::save() {
   if (hooks_.save) hooks_.save->store(false);
-  if (!hooks_.checkpoints || (saved_step_ == counters_.step && !counters_.finished)) return;
+  save_ = false;
+  if (!saves_ || (saved_step_ == counters_.step && !counters_.finished)) return;
   if (hooks_.metrics) hooks_.metrics->sync();
-  hooks_.checkpoints->save(
-      take_snapshot(counters_, model_, optimizer_, average(), hooks_.checkpoints->copies()));
+  const std::vector<AdamW::Moments> moments = gather_state();
+  if (hooks_.checkpoints)
+    hooks_.checkpoints->save(take_snapshot(counters_, model_, optimizer_.num_steps(), moments, average(),
+                                           hooks_.checkpoints->copies()));
   saved_step_ = counters_.step;
   saved_at_ = counters_.seconds;
 }
@@ -222,7 +301,7 @@ bool Trainer::roll_back() {
     if (hooks_.note) hooks_.note(cat(trouble, "; rolling back has not helped ", rollbacks - 1, " times."));
     return false;
   }
-  const auto found = hooks_.checkpoints ? hooks_.checkpoints->newest(/*good=*/true) : std::nullopt;
+  const auto found = newest_checkpoint(/*good=*/true);
   if (found) {
     counters_ = restore(*found, model_, optimizer_, average());
   } else {
@@ -234,10 +313,10 @@ bool Trainer::roll_back() {
     size_t next = 0;
     for_each_weight(model_.config(), model_.weights(),
                     [&](const WeightSpec&, Tensor& tensor) { tensor.copy_(tensors[next++]); });
-    optimizer_.for_each_moment([](const std::string&, Tensor& m, Tensor& v) { m.zero_(), v.zero_(); });
+    for (AdamW::Moments& part : optimizer_.moments()) part.m.zero_(), part.v.zero_();
     optimizer_.set_num_steps(0);
     if (average_) average_.emplace(model_, config_.optimizer.ema);
-    counters_ = {.workers = workers_->num_workers(), .data = rows_.fingerprint};
+    counters_ = {.workers = num_workers_, .data = rows_.fingerprint};
   }
   counters_.next_row = row, counters_.skipped = skipped, counters_.rollbacks = rollbacks;
   counters_.planned_steps = planned_steps, counters_.seconds = seconds, counters_.skips_in_a_row = 0;
@@ -258,21 +337,37 @@ void Trainer::after_step(bool last, bool save_now) {
   if (last || (save_now && counters_.skips_in_a_row == 0) || save_is_due()) save();
 }
 
+void Trainer::agree() {
+  now_ = hooks_.clock ? hooks_.clock() : now_seconds();
+  stop_ = hooks_.stop && hooks_.stop->load();
+  save_ = hooks_.save && hooks_.save->load();
+  if (!comm_) return;
+  struct Wish {
+    double now;
+    int64_t stop, save;
+  };
+  const Wish mine{now_, stop_, save_};
+  std::vector<Wish> all(static_cast<size_t>(comm_->size()));
+  all_gather(*comm_, &mine, sizeof mine, all.data());
+  now_ = all[0].now;
+  for (const Wish& wish : all) stop_ = stop_ || wish.stop, save_ = save_ || wish.save;
+}
+
 TrainEnd Trainer::run() {
   const double budget = config_.run.minutes > 0 ? config_.run.minutes * 60 : INFINITY;
-  const auto stopping = [&] { return hooks_.stop && hooks_.stop->load(); };
+  const auto stopping = [&] { return comm_ ? stop_ : hooks_.stop && hooks_.stop->load(); };
   if (counters_.finished) return TrainEnd::kFinished;
   if (counters_.step == 0 && (!hooks_.metrics || hooks_.metrics->last_step() < 0)) record_eval();
-  const std::function<double()> clock = hooks_.clock ? hooks_.clock : now_seconds;
-  double last_time = clock();
+  agree();
+  double last_time = now_;
   while (!counters_.finished) {
     if (stopping()) {
       counters_.skips_in_a_row > 0 ? (saved_step_ = -1, save()) : save();
       return TrainEnd::kStopped;
     }
     step();
-    const double now = clock();
-    step_seconds_ = now - last_time, last_time = now;
+    agree();
+    step_seconds_ = now_ - last_time, last_time = now_;
     counters_.seconds += step_seconds_, process_seconds_ += step_seconds_, ++process_steps_;
     const bool fixed = calibrate();
     progress_.step = counters_.step, progress_.steps = counters_.planned_steps;

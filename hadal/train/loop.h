@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "hadal/config/train_config.h"
+#include "hadal/parallel/comm.h"
 #include "hadal/report/metrics.h"
 #include "hadal/report/tensorboard.h"
 #include "hadal/train/adamw.h"
@@ -49,6 +50,9 @@ struct TrainHooks {
   TensorBoardWriter* tensorboard = nullptr;
   double flops_per_token = 0, peak_flops = 0;  // of training; for MFU, if both are given
   std::function<double()> clock;               // seconds since some moment; empty: now_seconds()
+  // Of the ranks that train this model together, all with the same configuration and data; null: alone. Rank
+  // 0 alone has checkpoints, metrics, tensorboard, note and report; each may have stop and save.
+  Comm* comm = nullptr;
 };
 
 enum class TrainEnd {
@@ -59,7 +63,8 @@ enum class TrainEnd {
 
 class Trainer {
  public:
-  // Weights are random by run.seed. The config must have passed check().
+  // Weights are random by run.seed. The config must have passed check(). With ranks, all their members must
+  // be called on every rank; batch.workers is the number of all of them together.
   Trainer(const TrainConfig& config, const ModelConfig& model, TrainRows rows, TrainHooks hooks);
 
   // Goes on from the newest checkpoint that can be used; false: there is none. Cuts the metrics to its step.
@@ -79,10 +84,17 @@ class Trainer {
   const TrainProgress& progress() const { return progress_; }
   WeightAverage* average() { return average_ ? &*average_ : nullptr; }
   HeldOut measure() const;
+  // All moments, whole, on rank 0; elsewhere perhaps none.
+  std::vector<AdamW::Moments> gather_state();
 
  private:
   int64_t planned() const;
   bool step();  // false: the gradient was not finite
+  SlotResults run_slots(int64_t B, const LossConfig& loss);
+  double update(TreeSum<Gradients>& sum, double rate);
+  void agree();  // of all ranks, once a step: what time it is, whether to stop, whether to save
+  std::optional<std::filesystem::path> newest_checkpoint(bool good) const;
+  void begin_workers(int64_t all);
   void record_step();
   void record_loads();
   void record_eval();
@@ -96,7 +108,9 @@ class Trainer {
   TrainRows rows_;
   TrainHooks hooks_;
   Transformer model_;
+  Comm* const comm_;  // null: alone
   AdamW optimizer_;
+  std::optional<ShardLayout> gradient_layout_;  // who adds up what, if not the optimizer's
   std::optional<GradientWorkers> workers_;
   std::optional<WeightAverage> average_;
   TrainCounters counters_;
@@ -105,7 +119,9 @@ class Trainer {
   bool has_experts_ = false;
   int64_t step_tokens_ = 0, process_tokens_ = 0, process_steps_ = 0;
   double process_seconds_ = 0, step_seconds_ = 0, saved_at_ = 0;
-  int64_t saved_step_ = -1;
+  int64_t saved_step_ = -1, num_workers_ = 1;  // of all ranks
+  double now_ = 0;                             // agreed
+  bool stop_ = false, save_ = false, saves_ = false;
 };
 
 }  // namespace hadal

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "hadal/base/check.h"
 #include "hadal/base/file.h"
 #include "hadal/base/json.h"
 #include "hadal/base/text.h"
@@ -118,15 +119,21 @@ void WeightAverage::update(const Transformer& model) {
 
 TrainSnapshot take_snapshot(const TrainCounters& counters, const Transformer& model, AdamW& optimizer,
                             WeightAverage* average, bool copy) {
+  return take_snapshot(counters, model, optimizer.num_steps(), optimizer.moments(), average, copy);
+}
+
+TrainSnapshot take_snapshot(const TrainCounters& counters, const Transformer& model, int64_t optimizer_steps,
+                            const std::vector<AdamW::Moments>& moments, WeightAverage* average, bool copy) {
   NoGrad no_grad;
   const auto take = [copy](const Tensor& x) { return copy ? x.clone() : x; };
   TrainSnapshot s{.counters = counters, .config = model.config()};
   s.weights = mapped(s.config, model.weights(), take);
-  optimizer.for_each_moment([&](const std::string& name, Tensor& m, Tensor& v) {
-    s.moments.emplace_back("m." + name, take(m));
-    s.moments.emplace_back("v." + name, take(v));
-  });
-  s.optimizer_steps = optimizer.num_steps();
+  for (const AdamW::Moments& each : moments) {
+    HADAL_CHECK(each.m.sizes() == at::IntArrayRef(each.shape)) << each.name << " is not whole";
+    s.moments.emplace_back("m." + each.name, take(each.m));
+    s.moments.emplace_back("v." + each.name, take(each.v));
+  }
+  s.optimizer_steps = optimizer_steps;
   if (average) s.average = mapped(s.config, average->weights(), take);
   return s;
 }
@@ -164,19 +171,19 @@ TrainCounters restore(const std::filesystem::path& folder, Transformer& model, A
          load_weights(model.config(), open_checkpoint(from), DType::kF32));
   }
   const SafetensorsFile file(folder / "optimizer.safetensors");
-  const auto read = [&](const std::string& name, Tensor& into) {
+  const auto read = [&](const std::string& name, const AdamW::Moments& part, Tensor& into) {
     const StoredTensor& stored = file.at(name);
-    if (stored.type != element_type_of(into) || stored.shape != into.sizes().vec())
+    if (stored.type != element_type_of(into) || stored.shape != part.shape)
       throw Error(ErrorCode::kInvalidConfig,
                   cat("[train.restore] ", file.path().string(), ": ", name, " is ", hadal::name(stored.type),
-                      " ", shape_text(stored.shape), ", the model needs ", shape_text(into.sizes().vec()),
+                      " ", shape_text(stored.shape), ", the model needs ", shape_text(part.shape),
                       ". Is the checkpoint of this model?"));
-    std::memcpy(into.data_ptr(), stored.bytes.data(), stored.bytes.size());
+    std::memcpy(into.data_ptr(), stored.bytes.data() + part.begin * into.element_size(), into.nbytes());
   };
-  optimizer.for_each_moment([&](const std::string& name, Tensor& m, Tensor& v) {
-    read("m." + name, m);
-    read("v." + name, v);
-  });
+  for (AdamW::Moments& part : optimizer.moments()) {
+    read("m." + part.name, part, part.m);
+    read("v." + part.name, part, part.v);
+  }
   optimizer.set_num_steps(state.value("optimizer_steps", int64_t{0}));
   return counters;
 }

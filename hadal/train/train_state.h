@@ -56,11 +56,15 @@ struct TrainSnapshot {
 };
 TrainSnapshot take_snapshot(const TrainCounters& counters, const Transformer& model, AdamW& optimizer,
                             WeightAverage* average, bool copy);
+// The same, with whole moments that somebody gathered from an optimizer of many ranks.
+TrainSnapshot take_snapshot(const TrainCounters& counters, const Transformer& model, int64_t optimizer_steps,
+                            const std::vector<AdamW::Moments>& moments, WeightAverage* average, bool copy);
 
 // Writes all of it but the manifest into an existing folder; each file is synced.
 void write_train_state(const std::filesystem::path& folder, const TrainSnapshot& snapshot);
 
-// Fills model, moments and average from a checkpoint folder, in place. Throws corrupt, invalid_config.
+// Fills model, moments (this rank's share of them) and average from a checkpoint folder, in place. Throws
+// corrupt, invalid_config.
 TrainCounters restore(const std::filesystem::path& folder, Transformer& model, AdamW& optimizer,
                       WeightAverage* average);
 

@@ -1,11 +1,43 @@
 // hadal train: a model from text or tokens.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+
 #include "hadal/cli/compute/compute.h"
 #include "hadal/cli/compute/model_source.h"
 #include "hadal/cli/compute/training.h"
 #include "hadal/cli/output.h"
+#include "hadal/parallel/gloo.h"
+#include "hadal/parallel/peer_lost.h"
 #include "hadal/tensor/make.h"
 
 namespace hadal {
+namespace {
+
+// Of this rank, where several share a machine and nobody said otherwise.
+int64_t threads_of(const TrainConfig& config, const RankInfo& info) {
+  if (config.run.threads > 0 || info.local_size == 1) return config.run.threads;
+  return std::max<int64_t>(1, std::thread::hardware_concurrency() / info.local_size);
+}
+
+int train_as_rank(const TrainConfig& config, const TrainFlags& flags, const RankInfo& info) {
+  // Not destroyed after a loss: closing connections may wait for the peer that is silent.
+  std::unique_ptr<Comm> comm;
+  try {
+    comm = connect_gloo(info, config.parallel.timeout_seconds);
+    if (info.rank == 0)
+      std::fprintf(stderr, "%lld ranks (%s)%s\n", static_cast<long long>(info.size), info.launcher.c_str(),
+                   config.parallel.shard_optimizer ? ", the optimizer's state is shared out" : "");
+    return train_in_folder(config, flags, comm.get()).exit_code();
+  } catch (const PeerLost& e) {
+    std::fprintf(stderr, "hadal: %s\n", e.what());
+    std::fflush(nullptr);
+    std::_Exit(kPeerLostExit);
+  }
+}
+
+}  // namespace
 
 int run_train(const TrainOptions& o) {
   const TrainConfig config = train_config_of(o);
@@ -18,14 +50,17 @@ int run_train(const TrainOptions& o) {
     return 0;
   }
   check(config, o.config.empty() ? "the command line" : o.config);
-  use_threads(config.run.threads);
+  const RankInfo info = rank_info(process_environment());
+  use_threads(threads_of(config, info));
   // Who recomputes wants memory back.
   if (config.compute.recompute != "none") return_freed_memory();
   if (o.dry_run) {
     print_dry_run(config);
     return 0;
   }
-  return train_in_folder(config, {.force_config = o.force_config, .restart = o.restart}).exit_code();
+  const TrainFlags flags{.force_config = o.force_config, .restart = o.restart};
+  if (info.size > 1) return train_as_rank(config, flags, info);
+  return train_in_folder(config, flags).exit_code();
 }
 
 }  // namespace hadal

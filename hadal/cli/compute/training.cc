@@ -141,6 +141,31 @@ void summarise(const Trainer& trainer, TrainEnd end, const fs::path& out) {
   if (end == TrainEnd::kStopped) std::fputs("the same command goes on from here\n", stderr);
 }
 
+void learn_special_ids(ModelConfig& model, const TrainingData& data) {
+  if (data.tokenizer) {
+    model.bos_id = data.tokenizer->bos_id().value_or(-1);
+    model.eos_ids.clear();
+    if (data.tokenizer->eos_id()) model.eos_ids.push_back(*data.tokenizer->eos_id());
+  }
+  model.stored_dtype = DType::kF32;
+}
+
+// Every rank but the first: computes its part and writes nothing.
+TrainedModel follow(const TrainConfig& config, ModelConfig model, Comm& comm) {
+  barrier(comm);  // rank 0 has put the tokenizer into the folder
+  const fs::path out = config.run.out;
+  TrainConfig reading = config;
+  if (fs::exists(out / "tokenizer.json")) reading.data.tokenizer = out;
+  TrainingData data = open_training_data(reading, model, out, /*keep_tokenizer=*/true);
+  learn_special_ids(model, data);
+  Trainer trainer(config, model, std::move(data.rows),
+                  {.stop = &stop_asked, .save = &save_asked, .comm = &comm});
+  trainer.resume();
+  const TrainEnd end = trainer.run();
+  barrier(comm);  // rank 0 has saved the model
+  return {.model = trainer.model(), .tokenizer = data.tokenizer, .end = end};
+}
+
 }  // namespace
 
 int TrainedModel::exit_code() const {
@@ -154,25 +179,23 @@ ModelConfig model_config_of(const TrainConfig& config) {
                                       : preset(config.model.preset.empty() ? "tiny" : config.model.preset);
 }
 
-TrainedModel train_in_folder(const TrainConfig& config, const TrainFlags& flags) {
+TrainedModel train_in_folder(const TrainConfig& config, const TrainFlags& flags, Comm* comm) {
   ModelConfig model = model_config_of(config);
   if (config.batch.length > model.max_positions)
     throw Error(ErrorCode::kInvalidArgument,
                 cat("[cli.train] --length is ", config.batch.length, ", the model's context is ",
                     model.max_positions, ". Choose a shorter length."));
   const TrainSignals signals;
+  if (comm && comm->rank() != 0) return follow(config, std::move(model), *comm);
   RunFolder folder(config.run.out);
   const fs::path& out = folder.path();
   if (flags.restart) folder.discard();
   if (flags.restart_finished) discard_finished(folder, config);
   folder.settle_config(config, flags.force_config, note);
   TrainingData data = open_training_data(config, model, out, /*keep_tokenizer=*/folder.has_checkpoints());
-  if (data.tokenizer) {
-    model.bos_id = data.tokenizer->bos_id().value_or(-1);
-    model.eos_ids.clear();
-    if (data.tokenizer->eos_id()) model.eos_ids.push_back(*data.tokenizer->eos_id());
-  }
-  model.stored_dtype = DType::kF32;
+  std::fputs(data.summary.c_str(), stderr);
+  learn_special_ids(model, data);
+  if (comm) barrier(*comm);
 
   CheckpointStore checkpoints(folder.checkpoints(), config.checkpoint.keep, config.checkpoint.background,
                               files_beside(out), note);
@@ -196,9 +219,9 @@ TrainedModel train_in_folder(const TrainConfig& config, const TrainFlags& flags)
        .metrics = &metrics,
        // Forward and twice that backward, of the main model.
        .flops_per_token = 3.0 * static_cast<double>(prefill_flops(model, config.batch.length).total()),
-       .peak_flops = gemm_peak()});
-  if (newest) {
-    trainer.resume(*newest);
+       .peak_flops = gemm_peak() * static_cast<double>(comm ? comm->size() : 1),
+       .comm = comm});
+  if (trainer.resume()) {
     std::fprintf(stderr, "%s: going on after step %lld%s\n", out.c_str(),
                  static_cast<long long>(trainer.counters().step),
                  trainer.counters().finished ? ", which was the last (--restart trains anew)" : "");
@@ -214,6 +237,7 @@ TrainedModel train_in_folder(const TrainConfig& config, const TrainFlags& flags)
     save_model(out, model, average ? trainer.average()->weights() : trainer.model().weights());
     summarise(trainer, end, out);
   }
+  if (comm) barrier(*comm);
   return {.model = trainer.model(), .tokenizer = data.tokenizer, .end = end};
 }
 

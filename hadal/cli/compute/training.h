@@ -28,8 +28,9 @@ struct TrainedModel {
 
 // Trains in config.run.out, from where an earlier process was stopped or killed, with a progress line on
 // stderr; the run folder ends up as a model folder. The config must have passed check(). Throws unavailable
-// if another process trains there.
-TrainedModel train_in_folder(const TrainConfig& config, const TrainFlags& flags = {});
+// if another process trains there. With ranks rank 0 alone writes; the others read the tokenizer and the
+// checkpoints from the folder too.
+TrainedModel train_in_folder(const TrainConfig& config, const TrainFlags& flags = {}, Comm* comm = nullptr);
 
 // Prints the memory that a step will need, by part.
 void print_dry_run(const TrainConfig& config);

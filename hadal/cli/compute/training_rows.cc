@@ -81,11 +81,13 @@ TrainingData text_data(const TrainConfig& config, const ModelConfig& model, cons
   const std::vector<int32_t> ids = data.tokenizer->encode(text, /*parse_special=*/false);
   const int64_t X = config.batch.length + 1 + model.mtp_depth;
   TokenSplit tokens = split_tokens(ids, config.data.held_out_share, X);
-  std::fprintf(stderr, "%s bytes of text, %s tokens (%.2f bytes each), the last %.0f %% held out\n",
-               with_commas(static_cast<int64_t>(text.size())).c_str(),
-               with_commas(static_cast<int64_t>(ids.size())).c_str(),
-               static_cast<double>(text.size()) / static_cast<double>(ids.size()),
-               100 * config.data.held_out_share);
+  char line[200];
+  std::snprintf(
+      line, sizeof line, "%s bytes of text, %s tokens (%.2f bytes each), the last %.0f %% held out\n",
+      with_commas(static_cast<int64_t>(text.size())).c_str(),
+      with_commas(static_cast<int64_t>(ids.size())).c_str(),
+      static_cast<double>(text.size()) / static_cast<double>(ids.size()), 100 * config.data.held_out_share);
+  data.summary = line;
   data.rows.held_out_NX = spread_windows(tokens.held_out, config.eval.windows, X);
   RowConfig rows = row_config(config, model.mtp_depth);
   rows.sources = {{.path = config.data.text, .ids = split_merged(*data.tokenizer, tokens.train, config)}};
@@ -112,10 +114,12 @@ TrainingData source_data(const TrainConfig& config, const ModelConfig& model, co
     data.tokenizer = copy_tokenizer(from, out);
     check_fits(*data.tokenizer, model);
   }
-  for (const SourceInfo& one : source.sources())
-    std::fprintf(stderr, "%s (%s): %s tokens an epoch, %.1f %% of the rows%s\n", one.path.c_str(),
-                 one.format.c_str(), with_commas(one.tokens_per_epoch).c_str(), 100 * one.share,
-                 filler_text(one.filler).c_str());
+  for (const SourceInfo& one : source.sources()) {
+    char share[40];
+    std::snprintf(share, sizeof share, "%.1f", 100 * one.share);
+    data.summary += cat(one.path, " (", one.format, "): ", with_commas(one.tokens_per_epoch),
+                        " tokens an epoch, ", share, " % of the rows", filler_text(one.filler), "\n");
+  }
   read_from(source, data.rows);
   const HeldOutRows held_out = open_held_out_rows(rows);
   std::vector<Tensor> whole, starts;  // a short row at a source's end is left out of the fixed set

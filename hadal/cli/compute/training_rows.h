@@ -13,6 +13,7 @@ namespace hadal {
 struct TrainingData {
   std::optional<Tokenizer> tokenizer;
   TrainRows rows;
+  std::string summary;  // lines of what there is, for the user
 };
 
 // `out`: where the tokenizer is put, or is already with `keep_tokenizer`. J: the model's MTP depth.

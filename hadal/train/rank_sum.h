@@ -1,0 +1,36 @@
+// What the ranks of data-parallel training tell each other in a step (training spec 5, 12, 14.3).
+//
+// Each takes a contiguous block of the step's slots. Sums go over the positions of the slots in one tree, so
+// every layout of ranks computes what one process with the same slots does, bit for bit.
+#pragma once
+#include <vector>
+
+#include "hadal/parallel/comm.h"
+#include "hadal/train/adamw.h"
+#include "hadal/train/gradient_workers.h"
+
+namespace hadal {
+
+// Slots of rank r: [first_slot(n, r), first_slot(n, r + 1)).
+int64_t first_slot(const Comm& comm, int64_t num_slots, int64_t rank);
+
+// The step's numbers from each rank's slots; the same on every rank.
+StepLoss sum_losses(Comm& comm, const std::vector<StepLoss>& mine);
+
+// The global sum of the gradients of this rank's parts of `layout`: one flat tensor a part, undefined where
+// no slot of any rank had a gradient. Takes the gradients' memory.
+std::vector<Tensor> sum_gradients(Comm& comm, const ShardLayout& layout, TreeSum<Gradients>& mine);
+
+// From each rank's parts whole tensors on every rank, into those given; an undefined one becomes a flat fp32
+// tensor if its parts are defined. parts[i] belongs to layout.parts(rank)[i].
+void gather_parts(Comm& comm, const ShardLayout& layout, const std::vector<Tensor>& parts,
+                  std::vector<Tensor>& whole);
+
+// One update by all ranks, each of its own share of the weights (ZeRO-1); returns the global norm. The
+// gradients are those of sum_gradients() with optimizer.layout().
+double sharded_step(Comm& comm, AdamW& optimizer, double learning_rate, const std::vector<Tensor>& gradients);
+
+// The moments of all ranks, whole, in the order of the weights; on rank 0, elsewhere empty.
+std::vector<AdamW::Moments> gather_moments(Comm& comm, AdamW& optimizer);
+
+}  // namespace hadal

@@ -1,0 +1,177 @@
+"""hadal train as several processes: the bytes of one process, faults, stops, resumes in other layouts."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "cli"))
+sys.path.insert(0, os.path.join(HERE, "..", "..", "tools"))
+import kill_test  # noqa: E402
+from program import HADAL, ProgramTest, main  # noqa: E402
+
+TORCHRUN = os.environ.get("HADAL_TORCHRUN") or shutil.which("torchrun")
+MPIRUN = shutil.which("mpirun")
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(child) for child in file.read().split()]
+
+
+def is_running(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+class Ranks(ProgramTest):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        self.text = os.path.join(self.folder, "text.txt")
+        with open(self.text, "w") as file:
+            file.write(kill_test.TEXT)
+
+    def command(self, out, *more, steps=6):
+        return [
+            *("train", "--data", self.text, "--out", os.path.join(self.folder, out), "--batch", "4", "--length", "32"),
+            *("--threads", "1", "--batch.workers", "2", "--save-every", "3", "--steps", str(steps), *more),
+        ]
+
+    def run_it(self, command, code=0):
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=240, check=False)
+        self.assertEqual(done.returncode, code, done.stdout.decode())
+        return done.stdout.decode()
+
+    def launched(self, n, *arguments):
+        return [HADAL, "launch", "-n", str(n), "--", *arguments]
+
+    def bytes_of(self, out):
+        """The trained model, the newest checkpoint and what was measured."""
+        found = {}
+        for name in ("model.safetensors", "metrics.jsonl"):
+            with open(os.path.join(self.folder, out, name), "rb") as file:
+                found[name] = file.read()
+        checkpoints = os.path.join(self.folder, out, "checkpoints")
+        newest = max(os.listdir(checkpoints))
+        for name in ("model.safetensors", "optimizer.safetensors"):
+            with open(os.path.join(checkpoints, newest, name), "rb") as file:
+                found["last " + name] = file.read()
+        # The first line says when and how: without it the numbers of the steps are left.
+        lines = found["metrics.jsonl"].splitlines()
+        found["metrics.jsonl"] = [line for line in lines if b'"kind":"run"' not in line.replace(b" ", b"")]
+        return found
+
+    def assert_same_run(self, got, want):
+        got, want = self.bytes_of(got), self.bytes_of(want)
+        for name, value in want.items():
+            self.assertTrue(got[name] == value, name)
+
+    def start(self, n, *arguments):
+        """A launcher once its ranks train, and the pids of the ranks in order."""
+        process = subprocess.Popen(self.launched(n, *arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        self.addCleanup(process.stderr.close)
+        self.addCleanup(process.kill)
+        for line in process.stderr:
+            if line.startswith(b"[0] step"):
+                break
+        return process, sorted(children(process.pid))
+
+    def end_of(self, process, seconds):
+        begin = time.monotonic()
+        text = process.stderr.read().decode()
+        code = process.wait(timeout=60)
+        self.assertLess(time.monotonic() - begin, seconds, text)
+        return code, text
+
+
+class Layouts(Ranks):
+    def test_any_layout_trains_the_model_of_one_process_byte_for_byte(self):
+        self.run_it([HADAL, *self.command("one")])
+        self.run_it(self.launched(2, *self.command("two")))
+        self.assert_same_run("two", "one")
+        said = self.run_it(self.launched(2, *self.command("zero", "--parallel.shard_optimizer", "true")))
+        self.assertIn("2 ranks", said)
+        self.assertNotIn("[1] ", said)  # rank 0 alone speaks
+        self.assert_same_run("zero", "one")
+
+    def test_stopped_with_two_ranks_and_finished_by_one_is_the_unbroken_run_and_back(self):
+        zero = ("--parallel.shard_optimizer", "true")
+        self.run_it([HADAL, *self.command("whole", steps=60)])
+        process, _ = self.start(2, *self.command("first two", *zero, steps=60))
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(self.end_of(process, 30)[0], 75)
+        self.run_it([HADAL, *self.command("first two", steps=60)])
+        self.assert_same_run("first two", "whole")
+        alone = subprocess.Popen([HADAL, *self.command("first one", steps=60)], stderr=subprocess.PIPE)
+        self.addCleanup(alone.kill)
+        for line in alone.stderr:
+            if line.startswith(b"step"):
+                break
+        alone.send_signal(signal.SIGTERM)
+        alone.stderr.read(), alone.stderr.close()
+        self.assertEqual(alone.wait(timeout=60), 75)
+        self.run_it(self.launched(2, *self.command("first one", *zero, steps=60)))
+        self.assert_same_run("first one", "whole")
+
+    def test_under_torchrun(self):
+        if not TORCHRUN:
+            self.skipTest("no torchrun here")
+        self.run_it([HADAL, *self.command("one", steps=3)])
+        self.run_it([TORCHRUN, "--standalone", "--nproc-per-node", "2", "--no-python", HADAL, *self.command("two", steps=3)])
+        self.assert_same_run("two", "one")
+
+    def test_under_mpirun(self):
+        if not MPIRUN:
+            self.skipTest("no mpirun here")
+        self.run_it([HADAL, *self.command("one", steps=3)])
+        self.run_it([MPIRUN, "--oversubscribe", "-n", "2", HADAL, *self.command("two", steps=3)])
+        self.assert_same_run("two", "one")
+
+
+class Faults(Ranks):
+    def test_a_dead_rank_ends_the_job_within_two_seconds_and_is_named(self):
+        for victim in (0, 1):
+            process, pids = self.start(2, *self.command(f"dead{victim}", steps=100000))
+            os.kill(pids[victim], signal.SIGKILL)
+            code, text = self.end_of(process, 2)
+            self.assertEqual(code, 128 + signal.SIGKILL, text)
+            self.assertIn(f"[launch] rank {victim} was ended by SIGKILL", text)
+            self.assertFalse(any(map(is_running, pids)))
+
+    def test_a_stuck_rank_ends_the_job_after_the_timeout_and_is_named(self):
+        process, pids = self.start(2, *self.command("stuck", "--parallel.timeout_seconds", "3", steps=100000))
+        os.kill(pids[1], signal.SIGSTOP)
+        code, text = self.end_of(process, 3 + 2)
+        self.assertNotEqual(code, 0, text)
+        self.assertIn("rank 1 has not answered for 3 s", text)
+        self.assertFalse(any(map(is_running, pids)))
+
+    def test_a_stop_signal_saves_and_the_same_command_goes_on(self):
+        command = self.command("stopped", steps=100000)
+        process, pids = self.start(2, *command)
+        process.send_signal(signal.SIGTERM)
+        code, text = self.end_of(process, 30)
+        self.assertEqual(code, 75, text)
+        self.assertIn("the same command goes on from here", text)
+        self.assertFalse(any(map(is_running, pids)))
+        process, _ = self.start(2, *command)
+        process.send_signal(signal.SIGINT)
+        code, text = self.end_of(process, 30)
+        self.assertEqual(code, 75, text)
+
+    def test_an_error_of_rank_zero_is_the_jobs(self):
+        said = self.run_it(self.launched(2, *self.command("bad", "--model.config", "/no/such/config.json")), code=1)
+        self.assertIn("/no/such/config.json", said)
+        self.assertIn("[launch] rank ", said)
+
+
+if __name__ == "__main__":
+    main()
