@@ -101,10 +101,10 @@ void Engine::State::check_request(const Request& request) const {
   if (request.prompt.empty())
     throw Error(ErrorCode::kInvalidArgument, "[engine.submit] the prompt is empty. Give at least one token.");
   if (config.overflow == Overflow::kRefuse && static_cast<int64_t>(request.prompt.size()) >= context)
-    throw Error(
-        ErrorCode::kInvalidArgument,
-        cat("[engine.submit] the prompt has ", request.prompt.size(), " tokens, the context is ", context,
-            " for prompt and answer. Shorten the prompt, or let the oldest tokens go (Overflow::kShift)."));
+    throw Error(ErrorCode::kInvalidArgument, cat("[engine.submit] the prompt has ", request.prompt.size(),
+                                                 " tokens, the context is ", context,
+                                                 " for prompt and answer. Shorten the prompt, or let the "
+                                                 "oldest tokens go (--overflow shift, Overflow::kShift)."));
   if (request.max_tokens < 1)
     throw Error(ErrorCode::kInvalidArgument,
                 cat("[engine.submit] max_tokens is ", request.max_tokens, ", need at least 1."));

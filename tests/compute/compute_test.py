@@ -131,7 +131,7 @@ class Run(WithModel):
         long = os.path.join(self.folder, "long.txt")
         with open(long, "w") as file:
             file.write(WORDS * 300)
-        self.assert_fails(hadal("run", self.model, "--prompt-file", long), 1, "[engine.submit]", "the model's context is 1024")
+        self.assert_fails(hadal("run", self.model, "--prompt-file", long), 1, "[engine.submit]", "the context is 1024")
         self.assert_fails(hadal("run", self.model, "-p", b"a\xff"), 1, "UTF-8")
         ids = os.path.join(self.folder, "ids.txt")
         with open(ids, "w") as file:
