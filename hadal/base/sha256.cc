@@ -45,6 +45,7 @@ void Sha256::block(const uint8_t* data) {
 }
 
 void Sha256::update(const void* data, size_t size) {
+  if (size == 0) return;  // data may be null then
   const uint8_t* p = static_cast<const uint8_t*>(data);
   const size_t have = total_ % 64;
   total_ += size;
