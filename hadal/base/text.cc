@@ -92,4 +92,16 @@ bool is_utf8(std::string_view text, size_t* bad_byte) {
   return true;
 }
 
+std::string base64(std::string_view bytes) {
+  static constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string out;
+  for (size_t i = 0; i < bytes.size(); i += 3) {
+    uint32_t three = 0;
+    const size_t have = std::min<size_t>(3, bytes.size() - i);
+    for (size_t j = 0; j < 3; ++j) three = three << 8 | (j < have ? static_cast<uint8_t>(bytes[i + j]) : 0);
+    for (size_t j = 0; j < 4; ++j) out += j <= have ? kDigits[three >> (18 - 6 * j) & 63] : '=';
+  }
+  return out;
+}
+
 }  // namespace hadal

@@ -31,6 +31,9 @@ std::string with_commas(int64_t value);
 // 1536 -> "1.5 KiB"
 std::string human_bytes(int64_t bytes);
 
+// RFC 4648, with padding.
+std::string base64(std::string_view bytes);
+
 // True if `text` is well-formed UTF-8 (no overlong forms, surrogates or values above U+10FFFF).
 // On failure *bad_byte (if given) is the offset of the first bad byte.
 bool is_utf8(std::string_view text, size_t* bad_byte = nullptr);

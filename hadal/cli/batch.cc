@@ -46,15 +46,9 @@ class Progress {
 }  // namespace
 
 int run_batch(const BatchCommandOptions& o) {
-  const EngineConfig engine_config{.threads = static_cast<int>(o.threads),
-                                   .cache_tokens = o.cache_tokens,
-                                   .cache_dtype = o.cache_dtype,
-                                   .max_sequences = o.max_sequences,
-                                   .max_batch_tokens = o.max_batch_tokens,
-                                   .speculation = speculation_of(o.speculation)};
   constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max() / 2;  // in_flight is one
-  EngineThread engine(Engine::open(o.model, engine_config), {.requests = kNoLimit, .tokens = kNoLimit});
-  Api api({.model = served_name(o.model, o.name), .chat_template = o.chat_template}, engine);
+  EngineThread engine(Engine::open(o.model, o.engine_config()), {.requests = kNoLimit, .tokens = kNoLimit});
+  Api api({.model = o.served_name(), .chat_template = o.chat_template}, engine);
   const InterruptWatch interrupt;
   Progress progress;
   const BatchCounts counts = run_batch(o.requests, o.results, api, engine,

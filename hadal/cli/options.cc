@@ -74,6 +74,17 @@ void engine_flags(CLI::App& app, Options& o) {
   threads(app, o.threads);
 }
 
+void served_model_flags(CLI::App& app, ServedModelOptions& o) {
+  app.add_option("--name", o.name, "of the model, in requests; default: the folder's")->type_name("TEXT");
+  choice_flag(app, "--template", o.chat_template, "chat format instead of the tokenizer's own",
+              ChatTemplate::names());
+  count_or_zero_flag(app, "--cache-tokens", o.cache_tokens,
+                     "of the latent cache; 0: a quarter of the free memory");
+  count_flag(app, "--max-sequences", o.max_sequences, "answered at the same time");
+  count_flag(app, "--max-batch-tokens", o.max_batch_tokens, "of one step, prompts and answers together");
+  engine_flags(app, o);
+}
+
 std::string non_empty(const std::string& text) {
   return text.empty() ? "got \"\", need some text" : "";
 }
@@ -121,7 +132,6 @@ void add_run(CLI::App& app, RunOptions& o) {
 
 void add_serve(CLI::App& app, ServeOptions& o) {
   model(app, o.model);
-  app.add_option("--name", o.name, "of the model, to clients; default: the folder's")->type_name("TEXT");
   app.add_option("--host", o.host, "IP address to listen on; another than this machine's own needs a key")
       ->type_name("ADDRESS")
       ->capture_default_str();
@@ -137,22 +147,25 @@ void add_serve(CLI::App& app, ServeOptions& o) {
       ->allow_extra_args(false);
   app.add_option("--cors-origin", o.cors_origin, "pages of this origin may ask; default: none")
       ->type_name("URL");
-  choice_flag(app, "--template", o.chat_template, "chat format instead of the tokenizer's own",
-              ChatTemplate::names());
-  count_or_zero_flag(app, "--cache-tokens", o.cache_tokens,
-                     "of the latent cache; 0: a quarter of the free memory");
-  count_flag(app, "--max-sequences", o.max_sequences, "answered at the same time");
-  count_flag(app, "--max-batch-tokens", o.max_batch_tokens, "of one step, prompts and answers together");
   count_flag(app, "--queue", o.queue_requests, "requests that wait; more are refused with 429");
   count_flag(app, "--queue-tokens", o.queue_tokens, "tokens of their prompts");
   not_negative_flag(app, "--deadline", o.deadline_seconds, "seconds for an answer; 0: none");
-  engine_flags(app, o);
+  served_model_flags(app, o);
 }
 
-std::string served_name(const std::string& model, const std::string& name) {
+std::string ServedModelOptions::served_name() const {
   if (!name.empty()) return name;
   const std::filesystem::path folder = std::filesystem::absolute(model).lexically_normal();
   return folder.has_filename() ? folder.filename().string() : folder.parent_path().filename().string();
+}
+
+EngineConfig ServedModelOptions::engine_config() const {
+  return {.threads = static_cast<int>(threads),
+          .cache_tokens = cache_tokens,
+          .cache_dtype = cache_dtype,
+          .max_sequences = max_sequences,
+          .max_batch_tokens = max_batch_tokens,
+          .speculation = speculation_of(speculation)};
 }
 
 void add_batch(CLI::App& app, BatchCommandOptions& o) {
@@ -161,15 +174,8 @@ void add_batch(CLI::App& app, BatchCommandOptions& o) {
       ->required();
   file_flag(app, "RESULTS", o.results, "JSONL to append to; what it answers already is not done again")
       ->required();
-  app.add_option("--name", o.name, "of the model, in the requests; default: the folder's")->type_name("TEXT");
-  choice_flag(app, "--template", o.chat_template, "chat format instead of the tokenizer's own",
-              ChatTemplate::names());
-  count_or_zero_flag(app, "--cache-tokens", o.cache_tokens,
-                     "of the latent cache; 0: a quarter of the free memory");
-  count_flag(app, "--max-sequences", o.max_sequences, "answered at the same time");
-  count_flag(app, "--max-batch-tokens", o.max_batch_tokens, "of one step, prompts and answers together");
   count_flag(app, "--in-flight", o.in_flight, "requests read ahead and given to the engine");
-  engine_flags(app, o);
+  served_model_flags(app, o);
   json_flag(app, o.json);
 }
 

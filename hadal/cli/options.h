@@ -45,36 +45,34 @@ struct RunOptions {
 // Of --speculation's words: auto, on, off.
 Speculation speculation_of(const std::string& word);
 
-struct ServeOptions {
+// A model behind the API, as serve and batch open it.
+struct ServedModelOptions {
   std::string model;  // folder
-  std::string name;   // to clients; "": the folder's name
+  std::string name;   // in requests; "": the folder's name
+  std::string chat_template;
+  std::string cache_dtype = "auto", speculation = "auto";
+  int64_t cache_tokens = 0;  // 0: a quarter of the free memory
+  int64_t max_sequences = 64, max_batch_tokens = 512;
+  int64_t threads = 0;
+
+  std::string served_name() const;
+  EngineConfig engine_config() const;
+};
+
+struct ServeOptions : ServedModelOptions {
   std::string host = "127.0.0.1";
   int64_t port = 8000;
   std::string api_key_file;  // "": the environment's HADAL_API_KEY, if any
   bool insecure = false;     // serve others than this machine without a key
   std::vector<std::string> allowed_hosts;
   std::string cors_origin;
-  std::string chat_template;
-  std::string cache_dtype = "auto", speculation = "auto";
-  int64_t cache_tokens = 0;  // 0: a quarter of the free memory
-  int64_t max_sequences = 64, max_batch_tokens = 512;
   int64_t queue_requests = 256, queue_tokens = 1 << 18;
   double deadline_seconds = 600;  // 0: none
-  int64_t threads = 0;
 };
 
-// What clients call a model: `name`, or its folder's if that is "".
-std::string served_name(const std::string& model, const std::string& name);
-
-struct BatchCommandOptions {
-  std::string model, requests, results;  // folder, files
-  std::string name;                      // of the model, in the requests; "": the folder's
-  std::string chat_template;
-  std::string cache_dtype = "auto", speculation = "auto";
-  int64_t cache_tokens = 0;  // 0: a quarter of the free memory
-  int64_t max_sequences = 64, max_batch_tokens = 512;
-  int64_t in_flight = 128;  // requests given to the engine
-  int64_t threads = 0;
+struct BatchCommandOptions : ServedModelOptions {
+  std::string requests, results;  // files
+  int64_t in_flight = 128;        // requests given to the engine
   bool json = false;
 };
 

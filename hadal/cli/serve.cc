@@ -40,15 +40,9 @@ int run_serve(const ServeOptions& o) {
         cat("[cli.serve] --host ", o.host,
             " can be reached by other machines and no key is set. Set HADAL_API_KEY or --api-key-file, or "
             "say --insecure-no-auth."));
-  const EngineConfig engine_config{.threads = static_cast<int>(o.threads),
-                                   .cache_tokens = o.cache_tokens,
-                                   .cache_dtype = o.cache_dtype,
-                                   .max_sequences = o.max_sequences,
-                                   .max_batch_tokens = o.max_batch_tokens,
-                                   .speculation = speculation_of(o.speculation)};
-  EngineThread engine(Engine::open(o.model, engine_config),
+  EngineThread engine(Engine::open(o.model, o.engine_config()),
                       {.requests = o.queue_requests, .tokens = o.queue_tokens});
-  Api api({.model = served_name(o.model, o.name),
+  Api api({.model = o.served_name(),
            .api_key = key,
            .chat_template = o.chat_template,
            .deadline_seconds = o.deadline_seconds},
@@ -60,8 +54,8 @@ int run_serve(const ServeOptions& o) {
                      .cors_origin = o.cors_origin,
                      .handle_signals = true},
                     api, engine);
-  std::fprintf(stderr, "%s is served on %s (API: %s/v1); Ctrl-C ends it\n",
-               served_name(o.model, o.name).c_str(), server.url().c_str(), server.url().c_str());
+  std::fprintf(stderr, "%s is served on %s (API: %s/v1); Ctrl-C ends it\n", o.served_name().c_str(),
+               server.url().c_str(), server.url().c_str());
   server.run();
   return 0;
 }

@@ -44,6 +44,10 @@ class RankList {
     pending_.erase(it);
   }
 
+  bool owes_weights(int phase) const {
+    return std::any_of(pending_.begin(), pending_.end(),
+                       [&](const Action& a) { return a.stage == stages_[at(phase)]; });
+  }
   size_t num_pending() const { return pending_.size(); }
   int forwards(int phase) const { return next_forward_[at(phase)]; }
   std::vector<Action> take() { return std::move(out_); }
@@ -120,16 +124,8 @@ std::vector<Action> zero_bubble_v(int r, int P, int C) {
   }
   for (int i = 0; i < r; ++i) backward(0), backward(1);
   for (int i = 0; i < P - r; ++i) backward(0), list.weights(0);
-  while (list.num_pending() > 0) {
-    // All of chunk 1, then all of chunk 0.
-    const size_t before = list.num_pending();
-    try {
-      list.weights(1);
-    } catch (const Error&) {
-      list.weights(0);
-    }
-    HADAL_CHECK(list.num_pending() < before);
-  }
+  while (list.owes_weights(1)) list.weights(1);
+  while (list.owes_weights(0)) list.weights(0);
   std::vector<Action> out = list.take();
   std::erase_if(out, [&](const Action& a) { return a.microbatch >= C; });
   return out;

@@ -36,18 +36,6 @@ std::string chunk(const std::string& type, const std::string& data) {
   return big_endian(static_cast<uint32_t>(data.size())) + type + data + big_endian(crc32(type + data));
 }
 
-std::string base64(std::string_view bytes) {
-  static constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string out;
-  for (size_t i = 0; i < bytes.size(); i += 3) {
-    uint32_t three = 0;
-    const size_t have = std::min<size_t>(3, bytes.size() - i);
-    for (size_t j = 0; j < 3; ++j) three = three << 8 | (j < have ? static_cast<uint8_t>(bytes[i + j]) : 0);
-    for (size_t j = 0; j < 4; ++j) out += j <= have ? kDigits[three >> (18 - 6 * j) & 63] : '=';
-  }
-  return out;
-}
-
 // Length of the well-formed UTF-8 sequence at the front; 0: none.
 size_t sequence_length(std::string_view text) {
   for (size_t length = 1; length <= 4 && length <= text.size(); ++length)

@@ -295,12 +295,11 @@ std::vector<int32_t> Api::chat_prompt(const ChatCall& call, AnswerFormat& format
   if (call.thinking == true && chat_->name() != "v3.1")
     bad_field("chat_template_kwargs.thinking", cat("the format ", chat_->name(), " has no such switch."));
   try {
-    std::string_view prompt;
     const std::string text = chat_->render(messages, options);
-    prompt = text;
+    std::string_view prompt = text;
     while (prompt.ends_with('\n')) prompt.remove_suffix(1);
     format = {.reasoning = true, .starts_in_reasoning = prompt.ends_with("<think>"), .tools = tools};
-    return chat_->encode(need_tokenizer(), messages, options);
+    return need_tokenizer().encode(text);
   } catch (const Error& error) {
     throw ApiError(400, error.what(), "messages");
   }

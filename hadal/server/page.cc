@@ -11,23 +11,12 @@ extern const size_t kPageHtmlSize;
 
 namespace {
 
-std::string base64(const Sha256Digest& digest) {
-  constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string out;
-  for (size_t i = 0; i < digest.size(); i += 3) {
-    uint32_t group = 0;
-    const size_t n = std::min<size_t>(3, digest.size() - i);
-    for (size_t k = 0; k < 3; ++k) group = group << 8 | (k < n ? digest[i + k] : 0);
-    for (size_t k = 0; k < 4; ++k) out += k <= n ? kDigits[group >> (18 - 6 * k) & 63] : '=';
-  }
-  return out;
-}
-
 // 'sha256-...' of what stands between <tag...> and </tag>.
 std::string hash_source(std::string_view html, const std::string& tag) {
   const size_t open = html.find("<" + tag), begin = html.find('>', open), end = html.find("</" + tag, begin);
   HADAL_CHECK(open != std::string_view::npos && end != std::string_view::npos) << "the page has no " << tag;
-  return cat("'sha256-", base64(sha256(html.substr(begin + 1, end - begin - 1))), "'");
+  const Sha256Digest digest = sha256(html.substr(begin + 1, end - begin - 1));
+  return cat("'sha256-", base64({reinterpret_cast<const char*>(digest.data()), digest.size()}), "'");
 }
 
 }  // namespace

@@ -8,20 +8,11 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from program import HADAL, ProgramTest, hadal, main  # noqa: E402
+from program import HADAL, ProgramTest, hadal, is_running, main  # noqa: E402
 
 
 def ranks(n, script, *more, **how):
     return hadal("launch", "-n", str(n), "--program", *more, "--", "sh", "-c", script, **how)
-
-
-def is_running(pid):
-    """A zombie that its new parent has not collected yet runs no more."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def wait_until(condition, seconds=10):

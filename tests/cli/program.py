@@ -25,6 +25,14 @@ def hadal(*arguments, stdin=b"", program=None, **more):
     done.stderr = done.stderr.decode("utf-8", "surrogateescape")
     return Result(done)
 
+def is_running(pid):
+    """A zombie that its new parent has not collected yet runs no more."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
 class ProgramTest(unittest.TestCase):
     """With the checks that every failing command must pass."""
 

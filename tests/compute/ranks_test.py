@@ -12,7 +12,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "cli"))
 sys.path.insert(0, os.path.join(HERE, "..", "..", "tools"))
 import kill_test  # noqa: E402
-from program import HADAL, ProgramTest, main  # noqa: E402
+from program import HADAL, ProgramTest, is_running, main  # noqa: E402
 
 TORCHRUN = os.environ.get("HADAL_TORCHRUN") or shutil.which("torchrun")
 MPIRUN = shutil.which("mpirun")
@@ -21,14 +21,6 @@ MPIRUN = shutil.which("mpirun")
 def children(pid):
     with open(f"/proc/{pid}/task/{pid}/children") as file:
         return [int(child) for child in file.read().split()]
-
-
-def is_running(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 class Ranks(ProgramTest):
