@@ -124,6 +124,8 @@ void add_commands(Commands& all, const Handlers& handlers, char** argv) {
   all.add<PlanScheduleOptions>(plan, "schedule",
                                "what each rank of a pipeline does when, and how long it waits",
                                add_plan_schedule, run_plan_schedule);
+  all.add<PlanExpertsOptions>(plan, "experts", "which device serves which experts, the busy ones twice",
+                              add_plan_experts, run_plan_experts);
   all.add<PlotCommandOptions>(app, "plot", "curves of training runs as one HTML page", add_plot, run_plot);
 
   CLI::App& tokenizer = *app.add_subcommand("tokenizer", "encode, decode, train and look at tokenizers");

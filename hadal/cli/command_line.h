@@ -48,6 +48,7 @@ int run_data_verify(const DataOptions& options);
 int run_bench(const BenchCommandOptions& options);
 int run_bench_serve(const BenchServeOptions& options);
 int run_plan_schedule(const PlanScheduleOptions& options);
+int run_plan_experts(const PlanExpertsOptions& options);
 int run_launch(const LaunchOptions& options);
 int run_plot(const PlotCommandOptions& options);
 int run_completion(const CompletionOptions& options, const CLI::App& commands);

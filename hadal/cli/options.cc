@@ -321,6 +321,17 @@ void add_plan_schedule(CLI::App& app, PlanScheduleOptions& o) {
   json_flag(app, o.json);
 }
 
+void add_plan_experts(CLI::App& app, PlanExpertsOptions& o) {
+  file_flag(app, "loads", o.loads, "JSON: of each MoE layer the list of its experts' loads", "FILE")
+      ->required();
+  count_or_zero_flag(app, "--copies", o.copies, "of all experts together; 0: one each");
+  count_flag(app, "--groups", o.groups,
+             "of experts, as the gate's; kept on one node if the nodes divide them");
+  count_flag(app, "--nodes", o.nodes, "of equally many devices");
+  count_flag(app, "--devices", o.devices, "of all nodes together");
+  json_flag(app, o.json);
+}
+
 void add_bench(CLI::App& app, BenchCommandOptions& o) {
   o.bench.work = app.get_name();
   model(app, o.model);

@@ -207,6 +207,12 @@ struct PlanScheduleOptions {
   bool json = false;
 };
 
+struct PlanExpertsOptions {
+  std::string loads;  // JSON file: of each layer a list of numbers, one for each expert
+  int64_t copies = 0, groups = 1, nodes = 1, devices = 8;
+  bool json = false;
+};
+
 struct LaunchOptions {
   int64_t ranks = 2;
   std::vector<std::string> arguments;  // of hadal, or a program and its own
@@ -253,6 +259,7 @@ void add_data_info(CLI::App& app, DataOptions& options);
 void add_data_verify(CLI::App& app, DataOptions& options);
 void add_bench(CLI::App& app, BenchCommandOptions& options);
 void add_plan_schedule(CLI::App& app, PlanScheduleOptions& options);
+void add_plan_experts(CLI::App& app, PlanExpertsOptions& options);
 void add_launch(CLI::App& app, LaunchOptions& options);
 void add_bench_serve(CLI::App& app, BenchServeOptions& options);
 void add_completion(CLI::App& app, CompletionOptions& options);
