@@ -305,6 +305,32 @@ void check_data(const DataSection& d, auto&& need) {
        "stream with data.text: a text is one document; hadal data build makes sources of many");
 }
 
+bool is_one_of(const std::string& value, std::initializer_list<const char*> known) {
+  return std::find(known.begin(), known.end(), value) != known.end();
+}
+
+bool is_layer_list(const std::string& text) {
+  if (text.empty()) return true;
+  std::istringstream parts(text + ",");  // or getline would not see that nothing follows the last comma
+  for (std::string part; std::getline(parts, part, ',');) {
+    int64_t n = 0;
+    if (!take_number(part, n) || n < 0) return false;
+  }
+  return true;
+}
+
+void check_parallel(const ParallelSection& p, auto&& need) {
+  need(p.pipeline >= 1, "parallel.pipeline", p.pipeline, "1 (none) or more");
+  need(is_one_of(p.schedule, {"gpipe", "1f1b", "interleaved", "zb-h1", "zb-v", "dualpipe", "dualpipe-v"}),
+       "parallel.schedule", p.schedule, "gpipe, 1f1b, interleaved, zb-h1, zb-v, dualpipe or dualpipe-v");
+  need(p.chunks >= 1, "parallel.chunks", p.chunks, "at least 1");
+  need(is_layer_list(p.layers), "parallel.layers", p.layers,
+       "numbers with commas between them, e.g. 3,4,4,3");
+  need(p.experts >= 1, "parallel.experts", p.experts, "1 (each rank has all) or more");
+  need(p.tensor >= 1, "parallel.tensor", p.tensor, "1 (none) or more");
+  need(p.timeout_seconds > 0, "parallel.timeout_seconds", p.timeout_seconds, "more than 0");
+}
+
 }  // namespace
 
 void check(const TrainConfig& c, const std::string& source) {
@@ -339,11 +365,8 @@ void check(const TrainConfig& c, const std::string& source) {
   need(c.optimizer.eps > 0, "optimizer.eps", c.optimizer.eps, "more than 0");
   need(c.optimizer.weight_decay >= 0, "optimizer.weight_decay", c.optimizer.weight_decay, "0 or more");
   need(c.optimizer.clip > 0, "optimizer.clip", c.optimizer.clip, "more than 0");
-  const auto one_of = [](const std::string& value, std::initializer_list<const char*> known) {
-    return std::find(known.begin(), known.end(), value) != known.end();
-  };
-  need(one_of(c.schedule.kind, {"v3", "v2", "cosine", "wsd", "constant"}), "schedule.kind", c.schedule.kind,
-       "v3, v2, cosine, wsd or constant");
+  need(is_one_of(c.schedule.kind, {"v3", "v2", "cosine", "wsd", "constant"}), "schedule.kind",
+       c.schedule.kind, "v3, v2, cosine, wsd or constant");
   need(c.schedule.warmup_steps >= 0, "schedule.warmup_steps", c.schedule.warmup_steps, "0 or more");
   const auto share = [](double x) { return x >= 0 && x <= 1; };
   need(share(c.schedule.floor), "schedule.floor", c.schedule.floor, "a share from 0 to 1");
@@ -358,12 +381,12 @@ void check(const TrainConfig& c, const std::string& source) {
   need(c.loss.capacity_factor >= 0, "loss.capacity_factor", c.loss.capacity_factor, "0 (all) or more");
   need(share(c.loss.never_dropped_share), "loss.never_dropped_share", c.loss.never_dropped_share,
        "a share from 0 to 1");
-  need(one_of(c.compute.precision, {"f32", "bf16", "f16"}), "compute.precision", c.compute.precision,
+  need(is_one_of(c.compute.precision, {"f32", "bf16", "f16"}), "compute.precision", c.compute.precision,
        "f32, bf16 or f16");
-  need(one_of(c.compute.recompute, {"none", "selective", "full"}), "compute.recompute", c.compute.recompute,
-       "none, selective or full");
+  need(is_one_of(c.compute.recompute, {"none", "selective", "full"}), "compute.recompute",
+       c.compute.recompute, "none, selective or full");
   need(c.loss.bias_step >= 0, "loss.bias_step", c.loss.bias_step, "0 or more");
-  need(c.parallel.timeout_seconds > 0, "parallel.timeout_seconds", c.parallel.timeout_seconds, "more than 0");
+  check_parallel(c.parallel, need);
   need(c.checkpoint.every >= 0, "checkpoint.every", c.checkpoint.every, "0 (at the end) or more");
   need(c.checkpoint.minutes >= 0, "checkpoint.minutes", c.checkpoint.minutes, "0 (not) or more");
   need(c.checkpoint.keep >= 1, "checkpoint.keep", c.checkpoint.keep, "at least 1");

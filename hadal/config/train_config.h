@@ -149,9 +149,22 @@ struct ComputeSection {
 };
 
 struct ParallelSection {
+  int64_t pipeline = 1;
+  std::string schedule = "1f1b";
+  int64_t chunks = 2;
+  std::string layers;
+  int64_t experts = 1, tensor = 1;
   bool shard_optimizer = false;
   double timeout_seconds = 600;
   void fields(auto&& f) {
+    f("pipeline", pipeline, "ranks that share the layers of one model; 1: none");
+    f("schedule", schedule,
+      "of the pipeline: gpipe, 1f1b, interleaved, zb-h1, zb-v, dualpipe, dualpipe-v (hadal plan schedule "
+      "shows them)");
+    f("chunks", chunks, "interleaved: stages a rank");
+    f("layers", layers, "layers of each stage, e.g. 3,4,4,3; empty: balanced by their cost");
+    f("experts", experts, "data ranks that share the experts of one layer; 1: each has all");
+    f("tensor", tensor, "ranks that share heads and dense matrices; 1: none");
     f("shard_optimizer", shard_optimizer,
       "with several ranks: each keeps the moments of its share of the weights and updates those (ZeRO-1)");
     f("timeout_seconds", timeout_seconds, "a rank that does not answer for so long ends the job");

@@ -112,6 +112,26 @@ TEST(TrainConfig, WhatOnlyDocumentsHaveIsRefusedOfATextAndTheOtherWayRound) {
   }
 }
 
+TEST(TrainConfig, LayoutsOfRanksAreChecked) {
+  for (const auto& [key, value] : {std::pair{"parallel.pipeline", "0"},
+                                   {"parallel.schedule", "dualpipe-x"},
+                                   {"parallel.chunks", "0"},
+                                   {"parallel.layers", "3,4,"},
+                                   {"parallel.layers", "3;4"},
+                                   {"parallel.layers", "3,-1"},
+                                   {"parallel.experts", "0"},
+                                   {"parallel.tensor", "0"}}) {
+    TrainConfig config;
+    config.run.steps = 1, config.data.text = "t";
+    set_train_key(config, key, value, "f");
+    EXPECT_NE(problem([&] { check(config, "f"); }).find(key), std::string::npos) << key << " " << value;
+  }
+  TrainConfig config;
+  config.run.steps = 1, config.data.text = "t";
+  config.parallel = {.pipeline = 4, .schedule = "zb-v", .layers = "3,4,4,0", .experts = 2, .tensor = 2};
+  EXPECT_EQ(problem([&] { check(config, "f"); }), "no error");
+}
+
 TEST(TrainConfig, OnlyKeysThatTheWeightsDependOnCountAsChanges) {
   TrainConfig a, b;
   b.run.minutes = 3, b.checkpoint.every = 7, b.run.out = "x";

@@ -6,6 +6,7 @@
 #include "hadal/base/clock.h"
 #include "hadal/base/text.h"
 #include "hadal/error.h"
+#include "hadal/parallel/mesh.h"
 #include "hadal/tensor/make.h"
 #include "hadal/train/balance.h"
 #include "hadal/train/rank_sum.h"
@@ -46,6 +47,16 @@ std::string shared_config(TrainConfig config) {
   return train_config_toml(config, /*with_help=*/false);
 }
 
+// The ranks' places. Layouts that the loop does not run yet are refused.
+MeshShape layout_of(const ParallelSection& p, int64_t ranks) {
+  const MeshShape shape = mesh_shape(ranks, p.pipeline, p.experts, p.tensor);
+  if (shape.pipeline > 1 || shape.experts > 1 || shape.tensor > 1)
+    throw Error(ErrorCode::kUnsupported,
+                cat("[train.layout] pipeline ", shape.pipeline, ", experts ", shape.experts, ", tensor ",
+                    shape.tensor, ": training knows data parallel ranks only, need 1 of each."));
+  return shape;
+}
+
 }  // namespace
 
 Trainer::Trainer(const TrainConfig& config, const ModelConfig& model, TrainRows rows, TrainHooks hooks)
@@ -60,6 +71,7 @@ Trainer::Trainer(const TrainConfig& config, const ModelConfig& model, TrainRows 
   const int64_t ranks = comm_ ? comm_->size() : 1;
   begin_workers(config.batch.workers > 0 ? config.batch.workers : ranks * num_threads());
   saves_ = hooks_.checkpoints != nullptr;
+  layout_of(config.parallel, ranks);
   if (comm_) {
     require_same(*comm_, "the configuration", shared_config(config_));
     require_same(*comm_, "the data", rows_.fingerprint);
