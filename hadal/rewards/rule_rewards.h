@@ -1,0 +1,18 @@
+// The rewards by rule; each function makes one from its options. docs/rewards.md says what they give.
+#pragma once
+#include <memory>
+
+#include "hadal/rewards/reward.h"
+
+namespace hadal {
+
+// Judges of an answer, 1 or 0; NaN for a task with another verifier or a reference they cannot read.
+std::unique_ptr<Reward> maths_reward(const Json& options);   // verifier "math"
+std::unique_ptr<Reward> choice_reward(const Json& options);  // verifier "choice"
+std::unique_ptr<Reward> exact_reward(const Json& options);   // verifier "exact"
+// The judge that the task's verifier names; every verifier among builtin_reward_kinds() is one.
+std::unique_ptr<Reward> accuracy_reward(const Json& options);
+
+std::unique_ptr<Reward> format_reward(const Json& options);
+
+}  // namespace hadal
