@@ -7,10 +7,15 @@
 namespace hadal {
 namespace kernels {
 namespace scalar {
-extern const HalfKernels kHalf;
+extern const HalfKernels kFp16, kBf16;
 }
 #ifdef HADAL_HAVE_AVX512FP16
 namespace avx512fp16 {
+extern const HalfKernels kHalf;
+}
+#endif
+#ifdef HADAL_HAVE_AVX512BF16
+namespace avx512bf16 {
 extern const HalfKernels kHalf;
 }
 #endif
@@ -18,30 +23,41 @@ extern const HalfKernels kHalf;
 
 namespace {
 
-const HalfKernels& choose() {
-#ifdef HADAL_HAVE_AVX512FP16
+[[maybe_unused]] bool avx512_is_allowed() {
   const char* wanted = std::getenv("HADAL_ISA");
-  const bool forced = wanted && *wanted && std::strncmp(wanted, "avx512", 6) != 0;
+  return !wanted || !*wanted || std::strncmp(wanted, "avx512", 6) == 0;
+}
+
+const HalfKernels& choose(HalfFormat format) {
+#ifdef __x86_64__
   __builtin_cpu_init();
-  if (!forced && __builtin_cpu_supports("avx512fp16") && __builtin_cpu_supports("avx512dq"))
+#ifdef HADAL_HAVE_AVX512FP16
+  if (format == HalfFormat::kFp16 && avx512_is_allowed() && __builtin_cpu_supports("avx512fp16") &&
+      __builtin_cpu_supports("avx512dq"))
     return kernels::avx512fp16::kHalf;
 #endif
-  return kernels::scalar::kHalf;
+#ifdef HADAL_HAVE_AVX512BF16
+  if (format == HalfFormat::kBf16 && avx512_is_allowed() && __builtin_cpu_supports("avx512bf16") &&
+      __builtin_cpu_supports("avx512dq"))
+    return kernels::avx512bf16::kHalf;
+#endif
+#endif
+  return scalar_half_kernels(format);
 }
 
 }  // namespace
 
-const HalfKernels& half_kernels() {
-  static const HalfKernels& chosen = choose();
-  return chosen;
+const HalfKernels& half_kernels(HalfFormat format) {
+  static const HalfKernels &fp16 = choose(HalfFormat::kFp16), &bf16 = choose(HalfFormat::kBf16);
+  return format == HalfFormat::kFp16 ? fp16 : bf16;
 }
 
-const HalfKernels& scalar_half_kernels() {
-  return kernels::scalar::kHalf;
+const HalfKernels& scalar_half_kernels(HalfFormat format) {
+  return format == HalfFormat::kFp16 ? kernels::scalar::kFp16 : kernels::scalar::kBf16;
 }
 
-bool half_is_fast() {
-  return &half_kernels() != &scalar_half_kernels();
+bool half_is_fast(HalfFormat format) {
+  return &half_kernels(format) != &scalar_half_kernels(format);
 }
 
 float half_scale(float max_abs) {

@@ -1,20 +1,25 @@
-// Matrix products on half precision (IEEE fp16) for training: inputs are rounded to 11 bits, products summed
-// in fp16 over kHalfChunk terms and from there on in fp32. That is V3's recipe for FP8 (report 3.3.2: short
-// sums in the tensor core, promotion to fp32) with a wider type; on a machine with AVX512-FP16 and without
-// AMX it is twice as fast as fp32 and more accurate than bf16 inputs. Scales keep values in fp16's range: a
-// rounded matrix holds at most kHalfLimit, so a chunk of products cannot overflow. Torch-free.
+// Matrix products on 16-bit floats for training: inputs are rounded, sums and all else are fp32. Scales keep
+// values in range. Torch-free.
+//
+// kFp16: rounded to 11 bits, products summed in fp16 over kHalfChunk terms and from there on in fp32. That is
+// V3's recipe for FP8 (report 3.3.2: short sums in the tensor core, promotion to fp32) with a wider type; on
+// a machine with AVX512-FP16 and without AMX it is twice as fast as fp32 and more accurate than bf16. A
+// rounded matrix holds at most kHalfLimit, so a chunk of products cannot overflow. kBf16: rounded to 8 bits,
+// products summed in fp32; AVX512-BF16 multiplies pairs along K, on Zen 5 at twice the rate of fp32.
 #pragma once
 #include <cstdint>
 
 namespace hadal {
 
+enum class HalfFormat { kFp16, kBf16 };
+
 constexpr int64_t kHalfChunk = 128;
 constexpr float kHalfLimit = 16;   // kHalfChunk * kHalfLimit^2 < 65504
 constexpr int64_t kHalfUnit = 32;  // columns of a packed unit
 
-// c [M, N] fp32 = alpha a b, or added to. a_ik = a[i * a_row + k * a_k], b_kj = b[j / 32 * b_unit + k * b_k +
-// j % 32]: a row-major [K, N] has b_unit 32 and b_k N, a packed one b_unit 32 K and b_k 32. a_row or a_k
-// is 1.
+// c [M, N] fp32 = alpha a b, or added to. a_ik = a[i * a_row + k * a_k], a_row or a_k is 1. b is row-major
+// [K, N] with b_unit 32 and b_k N: b_kj = b[j / 32 * b_unit + k * b_k + j % 32]; or packed by
+// pack_transposed, with b_unit 32 K and b_k 32.
 struct HalfProduct {
   int64_t M, N, K;
   const uint16_t* a;
@@ -33,7 +38,8 @@ struct HalfKernels {
   float (*max_abs)(const float* x, int64_t n);
   // y = x * scale, rounded
   void (*round)(const float* x, float scale, uint16_t* y, int64_t n);
-  // x [N, K] to units of 32 columns of x^T: y[n / 32][k][n % 32] = x[n][k] * scale, columns past N are 0.
+  // x [N, K] times scale to units of 32 columns of x^T, columns past N are 0. kFp16: y[n / 32][k][n % 32].
+  // kBf16: rows of K in pairs, y[n / 32][k / 2][n % 32][k % 2], an odd last row alone.
   void (*pack_transposed)(const float* x, float scale, uint16_t* y, int64_t N, int64_t K);
 
   // hidden = silu(gate) * up; gate_up [rows, 2M], gate first. Returns max |hidden|.
@@ -75,11 +81,12 @@ struct HalfKernels {
   void (*attention_backward)(const Attention& x, const AttentionBackward& d, int64_t rows);
 };
 
-// The table of this machine: "avx512fp16", or "scalar", the slow oracle that runs everywhere.
-const HalfKernels& half_kernels();
-const HalfKernels& scalar_half_kernels();
+// The table of this machine: "avx512fp16" or "avx512bf16", else "scalar", the slow oracle that runs
+// everywhere.
+const HalfKernels& half_kernels(HalfFormat format);
+const HalfKernels& scalar_half_kernels(HalfFormat format);
 // Whether half_kernels() is faster than fp32 here.
-bool half_is_fast();
+bool half_is_fast(HalfFormat format);
 
 // A power of two that brings values up to max_abs below kHalfLimit; 1 for 0 and for what is not finite.
 float half_scale(float max_abs);

@@ -50,19 +50,19 @@ float longest_row(const float* x, int64_t stride, int64_t rows, int64_t n, float
 void scores(const HalfHeadSizes& s, const Parts<const uint16_t>& p, const HalfHeadScales& scales,
             int64_t first, int64_t n, float* score) {
   const int64_t L = first + n, K = s.K();
-  half_kernels().multiply({.M = n,
-                           .N = L,
-                           .K = K,
-                           .a = p.query + first * K,
-                           .a_row = K,
-                           .a_k = 1,
-                           .b = p.key_t,
-                           .b_unit = kHalfUnit * K,
-                           .b_k = kHalfUnit,
-                           .c = score,
-                           .c_row = L,
-                           .alpha = 1 / (scales.query * scales.key),
-                           .add = false});
+  half_kernels(s.format).multiply({.M = n,
+                                   .N = L,
+                                   .K = K,
+                                   .a = p.query + first * K,
+                                   .a_row = K,
+                                   .a_k = 1,
+                                   .b = p.key_t,
+                                   .b_unit = kHalfUnit * K,
+                                   .b_k = kHalfUnit,
+                                   .c = score,
+                                   .c_row = L,
+                                   .alpha = 1 / (scales.query * scales.key),
+                                   .add = false});
 }
 
 HalfKernels::Attention seen(const HalfHeadSizes& s, const int64_t* segment_start, const float* score,
@@ -92,36 +92,36 @@ struct Backward {
     for (int64_t first = g.first; first < g.end; first += kHalfRows) {
       const int64_t n = std::min(kHalfRows, g.end - first), L = first + n, at = (first - g.first) * g.stride;
       scores(s, p, scales, first, n, score);
-      half_kernels().multiply({.M = n,
-                               .N = L,
-                               .K = s.V,
-                               .a = d.dout_half + first * d.out_row,
-                               .a_row = d.out_row,
-                               .a_k = 1,
-                               .b = p.value_t,
-                               .b_unit = kHalfUnit * s.V,
-                               .b_k = kHalfUnit,
-                               .c = dprob,
-                               .c_row = L,
-                               .alpha = 1 / (d.dout_scale * scales.value),
-                               .add = false});
-      half_kernels().attention_backward(
+      half_kernels(s.format).multiply({.M = n,
+                                       .N = L,
+                                       .K = s.V,
+                                       .a = d.dout_half + first * d.out_row,
+                                       .a_row = d.out_row,
+                                       .a_k = 1,
+                                       .b = p.value_t,
+                                       .b_unit = kHalfUnit * s.V,
+                                       .b_k = kHalfUnit,
+                                       .c = dprob,
+                                       .c_row = L,
+                                       .alpha = 1 / (d.dout_scale * scales.value),
+                                       .add = false});
+      half_kernels(s.format).attention_backward(
           seen(s, in.segment_start, score, first, n),
           {dprob, d.lse + first, delta + first, dscore_scale * s.scale, g.prob + at, g.dscore + at, g.stride},
           n);
-      half_kernels().multiply({.M = n,
-                               .N = K,
-                               .K = L,
-                               .a = g.dscore + at,
-                               .a_row = g.stride,
-                               .a_k = 1,
-                               .b = p.key,
-                               .b_unit = kHalfUnit,
-                               .b_k = K,
-                               .c = d.dquery + first * in.query_row,
-                               .c_row = in.query_row,
-                               .alpha = 1 / (dscore_scale * scales.key),
-                               .add = false});
+      half_kernels(s.format).multiply({.M = n,
+                                       .N = K,
+                                       .K = L,
+                                       .a = g.dscore + at,
+                                       .a_row = g.stride,
+                                       .a_k = 1,
+                                       .b = p.key,
+                                       .b_unit = kHalfUnit,
+                                       .b_k = K,
+                                       .c = d.dquery + first * in.query_row,
+                                       .c_row = in.query_row,
+                                       .alpha = 1 / (dscore_scale * scales.key),
+                                       .add = false});
     }
   }
 
@@ -141,10 +141,10 @@ struct Backward {
                         .c_row = in.kv_row,
                         .alpha = 1 / (kHalfLimit * d.dout_scale),
                         .add = first < g.first};
-    half_kernels().multiply(product);
+    half_kernels(s.format).multiply(product);
     product.N = K, product.a = g.dscore + at, product.b = p.query + query * K, product.b_k = K;
     product.c = dkey + first * K, product.c_row = K, product.alpha = 1 / (dscore_scale * scales.query);
-    half_kernels().multiply(product);
+    half_kernels(s.format).multiply(product);
   }
 };
 
@@ -167,7 +167,7 @@ HalfHeadScales half_head_pack(const HalfHeadSizes& s, const HalfHeadInputs& in, 
   const TrainKernels& k = train_kernels();
   k.rope(in.query + s.N, in.query_row, 0, query + s.N, K, 0, in.cos, in.sin, 1, S, 1, s.R);
   k.rope(in.rope_key, s.R, 0, key + s.N, K, 0, in.cos, in.sin, 1, S, 1, s.R);
-  const HalfKernels& h = half_kernels();
+  const HalfKernels& h = half_kernels(s.format);
   const HalfHeadScales scales{half_scale(h.max_abs(query, S * K)), half_scale(h.max_abs(key, S * K)),
                               half_scale(h.max_abs(value, S * s.V)),
                               longest_row(value, s.V, S, s.V, squares)};
@@ -190,22 +190,22 @@ void half_head_forward(const HalfHeadSizes& s, const uint16_t* packed, const Hal
   for (int64_t first = 0; first < s.S; first += kHalfRows) {
     const int64_t n = std::min(kHalfRows, s.S - first), L = first + n;
     scores(s, p, scales, first, n, score.get());
-    half_kernels().attention_exp(seen(s, segment_start, score.get(), first, n), prob.get(), inverse,
-                                 lse + first, n);
+    half_kernels(s.format).attention_exp(seen(s, segment_start, score.get(), first, n), prob.get(), inverse,
+                                         lse + first, n);
     float* to = out + first * out_row;
-    half_kernels().multiply({.M = n,
-                             .N = s.V,
-                             .K = L,
-                             .a = prob.get(),
-                             .a_row = L,
-                             .a_k = 1,
-                             .b = p.value,
-                             .b_unit = kHalfUnit,
-                             .b_k = s.V,
-                             .c = to,
-                             .c_row = out_row,
-                             .alpha = 1 / (kHalfLimit * scales.value),
-                             .add = false});
+    half_kernels(s.format).multiply({.M = n,
+                                     .N = s.V,
+                                     .K = L,
+                                     .a = prob.get(),
+                                     .a_row = L,
+                                     .a_k = 1,
+                                     .b = p.value,
+                                     .b_unit = kHalfUnit,
+                                     .b_k = s.V,
+                                     .c = to,
+                                     .c_row = out_row,
+                                     .alpha = 1 / (kHalfLimit * scales.value),
+                                     .add = false});
     for (int64_t r = 0; r < n; ++r, to += out_row)
       for (int64_t v = 0; v < s.V; ++v) to[v] *= inverse[r];
   }

@@ -1,8 +1,10 @@
-// Causal attention of one head over a whole sequence, forward and backward, with products in half precision
+// Causal attention of one head over a whole sequence, forward and backward, with products of 16-bit floats
 // (half.h) and everything else in fp32. Scores exist for kHalfRows queries at a time, probabilities and their
 // gradients for kHalfChunk: memory grows linearly with S. Torch-free; one thread.
 #pragma once
 #include <cstdint>
+
+#include "hadal/kernels/half.h"
 
 namespace hadal {
 
@@ -11,6 +13,7 @@ constexpr int64_t kHalfRows = 32;  // queries at a time: 32 x 256 scores fit the
 struct HalfHeadSizes {
   int64_t S, N, R, V;  // positions; per head: values without RoPE, with it, of a value
   float scale;         // of the scores
+  HalfFormat format = HalfFormat::kFp16;
   int64_t K() const { return N + R; }
 };
 

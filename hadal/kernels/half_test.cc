@@ -1,4 +1,4 @@
-// The half-precision kernels of this machine against the scalar oracle, and that against plain arithmetic.
+// The 16-bit kernels of this machine against the scalar oracle, and that against plain arithmetic.
 #include "hadal/kernels/half.h"
 
 #include <gtest/gtest.h>
@@ -19,44 +19,62 @@ std::vector<float> noise(int64_t n, uint64_t stream, double spread = 1.0) {
   return x;
 }
 
-std::vector<uint16_t> rounded(const std::vector<float>& x, float scale = 1) {
-  std::vector<uint16_t> y(x.size());
-  scalar_half_kernels().round(x.data(), scale, y.data(), static_cast<int64_t>(x.size()));
-  return y;
-}
+class HalfKernelsOf : public testing::TestWithParam<HalfFormat> {
+ protected:
+  const HalfKernels& kernels() const { return half_kernels(GetParam()); }
+  const HalfKernels& oracle() const { return scalar_half_kernels(GetParam()); }
+  std::vector<uint16_t> rounded(const std::vector<float>& x, float scale = 1) const {
+    std::vector<uint16_t> y(x.size());
+    oracle().round(x.data(), scale, y.data(), static_cast<int64_t>(x.size()));
+    return y;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Formats, HalfKernelsOf, testing::Values(HalfFormat::kFp16, HalfFormat::kBf16),
+                         [](const auto& format) {
+                           return format.param == HalfFormat::kFp16 ? "Fp16" : "Bf16";
+                         });
+
+struct RoundedTo {
+  HalfFormat format;
+  std::vector<float> x;
+  std::vector<uint16_t> want;
+};
 
 TEST(HalfKernels, RoundingIsToTheNearestAlsoOfSubnormals) {
-  const std::vector<float> x = {1.0f,     2049.0f,  2051.0f,  1e-7f, -3e-8f,
-                                65504.0f, 65519.0f, 65520.0f, 0.1f,  6.1e-5f};
-  const std::vector<uint16_t> want = {0x3C00, 0x6800, 0x6802, 2,      0x8001,
-                                      0x7BFF, 0x7BFF, 0x7C00, 0x2E66, 0x03FF};
-  for (const HalfKernels* k : {&half_kernels(), &scalar_half_kernels()}) {
-    std::vector<uint16_t> got(x.size());
-    k->round(x.data(), 1, got.data(), static_cast<int64_t>(x.size()));
-    EXPECT_EQ(got, want) << k->isa;
-  }
+  for (const RoundedTo& r :
+       {RoundedTo{HalfFormat::kFp16,
+                  {1.0f, 2049.0f, 2051.0f, 1e-7f, -3e-8f, 65504.0f, 65519.0f, 65520.0f, 0.1f, 6.1e-5f},
+                  {0x3C00, 0x6800, 0x6802, 2, 0x8001, 0x7BFF, 0x7BFF, 0x7C00, 0x2E66, 0x03FF}},
+        RoundedTo{HalfFormat::kBf16,  // 257 and 259 lie between two; subnormal numbers become 0
+                  {1.0f, 257.0f, 259.0f, -0.1f, 3.3961775e38f, 1e-40f, -1e-40f},
+                  {0x3F80, 0x4380, 0x4382, 0xBDCD, 0x7F80, 0, 0x8000}}})
+    for (const HalfKernels* k : {&half_kernels(r.format), &scalar_half_kernels(r.format)}) {
+      std::vector<uint16_t> got(r.x.size());
+      k->round(r.x.data(), 1, got.data(), static_cast<int64_t>(r.x.size()));
+      EXPECT_EQ(got, r.want) << k->isa;
+    }
 }
 
-TEST(HalfKernels, RoundingEqualsTheOracleForEveryLength) {
+TEST_P(HalfKernelsOf, RoundingEqualsTheOracleForEveryLength) {
   for (int64_t n = 1; n < 100; n += 7) {
     const std::vector<float> x = noise(n, 1, 1e-3);
     std::vector<uint16_t> got(static_cast<size_t>(n) + 1, 0xABCD);
-    half_kernels().round(x.data(), 64, got.data(), n);
+    kernels().round(x.data(), 64, got.data(), n);
     EXPECT_EQ(got.back(), 0xABCD);
     got.pop_back();
     EXPECT_EQ(got, rounded(x, 64));
-    EXPECT_EQ(half_kernels().max_abs(x.data(), n), scalar_half_kernels().max_abs(x.data(), n));
+    EXPECT_EQ(kernels().max_abs(x.data(), n), oracle().max_abs(x.data(), n));
   }
 }
 
-TEST(HalfKernels, PackingEqualsTheOracle) {
+TEST_P(HalfKernelsOf, PackingEqualsTheOracle) {
   for (const int64_t N : {1, 16, 17, 33, 80, 128})
-    for (const int64_t K : {1, 15, 16, 48, 70}) {
+    for (const int64_t K : {1, 2, 15, 16, 48, 69, 70}) {
       const std::vector<float> x = noise(N * K, 2);
       const auto size = static_cast<size_t>((N + 31) / 32 * 32 * K);
       std::vector<uint16_t> got(size, 0xABCD), want(size);
-      half_kernels().pack_transposed(x.data(), 2, got.data(), N, K);
-      scalar_half_kernels().pack_transposed(x.data(), 2, want.data(), N, K);
+      kernels().pack_transposed(x.data(), 2, got.data(), N, K);
+      oracle().pack_transposed(x.data(), 2, want.data(), N, K);
       EXPECT_EQ(got, want) << N << " x " << K;
     }
 }
@@ -72,19 +90,21 @@ std::vector<Case> cases() {
   return all;
 }
 
-// fp16 sums of up to 128 products of normal numbers: each addition rounds to 2^-11 of the sum so far.
-double tolerance(int64_t K) {
+// fp16 sums of up to 128 products of normal numbers: each addition rounds to 2^-11 of the sum so far. bf16's
+// are fp32 sums in another order.
+double tolerance(HalfFormat format, int64_t K) {
+  if (format == HalfFormat::kBf16) return 8 * 0x1p-24 * static_cast<double>(K);
   return 4 * 0x1p-11 * std::sqrt(static_cast<double>(kHalfChunk * K));
 }
 
-TEST(HalfKernels, ProductEqualsTheOracleOnEveryShapeAndLayoutAndWritesNothingElse) {
+TEST_P(HalfKernelsOf, ProductEqualsTheOracleOnEveryShapeAndLayoutAndWritesNothingElse) {
   for (const Case& s : cases())
     for (const bool transposed : {false, true}) {  // a column by column, b packed
       const std::vector<uint16_t> a = rounded(noise(s.M * s.K, 3)), b = rounded(noise(s.N * s.K, 4));
       const int64_t c_row = s.N + 3;
       std::vector<float> got = noise(s.M * c_row, 5), want = got;
       std::vector<uint16_t> packed(static_cast<size_t>((s.N + 31) / 32 * 32 * s.K));
-      scalar_half_kernels().pack_transposed(noise(s.N * s.K, 4).data(), 1, packed.data(), s.N, s.K);
+      oracle().pack_transposed(noise(s.N * s.K, 4).data(), 1, packed.data(), s.N, s.K);
       HalfProduct p{.M = s.M,
                     .N = s.N,
                     .K = s.K,
@@ -99,35 +119,35 @@ TEST(HalfKernels, ProductEqualsTheOracleOnEveryShapeAndLayoutAndWritesNothingEls
                     .alpha = 0.5f,
                     .add = transposed};
       if (transposed) p.a_row = 1, p.a_k = s.M, p.b = packed.data(), p.b_unit = 32 * s.K, p.b_k = 32;
-      half_kernels().multiply(p);
+      kernels().multiply(p);
       p.c = want.data();
-      scalar_half_kernels().multiply(p);
+      oracle().multiply(p);
       for (int64_t i = 0; i < s.M; ++i)
         for (int64_t j = 0; j < c_row; ++j) {
           const auto at = static_cast<size_t>(i * c_row + j);
-          ASSERT_NEAR(got[at], want[at], j < s.N ? tolerance(s.K) : 0.0)
+          ASSERT_NEAR(got[at], want[at], j < s.N ? tolerance(GetParam(), s.K) : 0.0)
               << s.M << " x " << s.N << " x " << s.K << " at " << i << ", " << j << " packed " << transposed;
         }
     }
 }
 
-TEST(HalfKernels, TheLargestValuesAllowedDoNotOverflow) {
+TEST_P(HalfKernelsOf, TheLargestValuesAllowedDoNotOverflow) {
   const int64_t K = 3 * kHalfChunk;
   const std::vector<uint16_t> a = rounded(std::vector<float>(static_cast<size_t>(K * 32), kHalfLimit));
   std::vector<float> c(32 * 32);
-  half_kernels().multiply({.M = 32,
-                           .N = 32,
-                           .K = K,
-                           .a = a.data(),
-                           .a_row = K,
-                           .a_k = 1,
-                           .b = a.data(),
-                           .b_unit = 32,
-                           .b_k = 32,
-                           .c = c.data(),
-                           .c_row = 32,
-                           .alpha = 1,
-                           .add = false});
+  kernels().multiply({.M = 32,
+                      .N = 32,
+                      .K = K,
+                      .a = a.data(),
+                      .a_row = K,
+                      .a_k = 1,
+                      .b = a.data(),
+                      .b_unit = 32,
+                      .b_k = 32,
+                      .c = c.data(),
+                      .c_row = 32,
+                      .alpha = 1,
+                      .add = false});
   for (const float x : c) EXPECT_EQ(x, static_cast<float>(K) * kHalfLimit * kHalfLimit);
 }
 
@@ -142,7 +162,7 @@ TEST(HalfKernels, ScaleBringsValuesBelowTheLimitByAPowerOfTwo) {
   EXPECT_TRUE(std::isfinite(1 / half_scale(1e-40f)));
 }
 
-TEST(HalfKernels, SwigluAndItsBackwardEqualTheOracle) {
+TEST_P(HalfKernelsOf, SwigluAndItsBackwardEqualTheOracle) {
   const int64_t rows = 3;
   for (const int64_t M : {1, 16, 23, 64}) {
     const std::vector<float> gate_up = noise(rows * 2 * M, 6, 3.0), dhidden = noise(rows * M, 7),
@@ -168,7 +188,7 @@ TEST(HalfKernels, SwigluAndItsBackwardEqualTheOracle) {
       return r;
     };
     for (const bool weighted : {false, true}) {
-      const Result got = run(half_kernels(), weighted), want = run(scalar_half_kernels(), weighted);
+      const Result got = run(kernels(), weighted), want = run(oracle(), weighted);
       const auto close = [&](const std::vector<float>& a, const std::vector<float>& b) {
         for (size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-5 * (1 + std::abs(b[i]))) << M;
       };
@@ -179,25 +199,25 @@ TEST(HalfKernels, SwigluAndItsBackwardEqualTheOracle) {
   }
 }
 
-TEST(HalfKernels, CrossEntropyEqualsTheOracle) {
+TEST_P(HalfKernelsOf, CrossEntropyEqualsTheOracle) {
   for (const int64_t W : {1, 16, 37, 96}) {
     const std::vector<int64_t> target = {W - 1, -1, 0};
     std::vector<float> a = noise(3 * W, 10, 4.0), b = a, loss_a(3), loss_b(3);
     std::vector<uint16_t> da(static_cast<size_t>(3 * W)), db(da.size());
-    half_kernels().cross_entropy(a.data(), target.data(), loss_a.data(), da.data(), W, 8, 3, W);
-    scalar_half_kernels().cross_entropy(b.data(), target.data(), loss_b.data(), db.data(), W, 8, 3, W);
+    kernels().cross_entropy(a.data(), target.data(), loss_a.data(), da.data(), W, 8, 3, W);
+    oracle().cross_entropy(b.data(), target.data(), loss_b.data(), db.data(), W, 8, 3, W);
     for (size_t r = 0; r < 3; ++r) EXPECT_NEAR(loss_a[r], loss_b[r], 1e-5);
-    for (size_t i = 0; i < da.size(); ++i) EXPECT_LE(std::abs(da[i] - db[i]), 1) << i;  // one step of fp16
+    for (size_t i = 0; i < da.size(); ++i) EXPECT_LE(std::abs(da[i] - db[i]), 1) << i;  // one step
   }
 }
 
-// Fp16 values a step apart: exp differs by an ulp of fp32, and with it the rounding.
+// Values a step apart: exp differs by an ulp of fp32, and with it the rounding.
 void expect_steps(const std::vector<uint16_t>& a, const std::vector<uint16_t>& b, const std::string& what) {
   for (size_t i = 0; i < a.size(); ++i)
     EXPECT_LE(std::abs((a[i] & 0x7FFF) - (b[i] & 0x7FFF)), 2) << what << " " << i;
 }
 
-TEST(HalfKernels, AttentionEqualsTheOracleAndRowsGiveZeroToWhatTheyDoNotSee) {
+TEST_P(HalfKernelsOf, AttentionEqualsTheOracleAndRowsGiveZeroToWhatTheyDoNotSee) {
   const int64_t rows = 5;
   const std::vector<int64_t> documents = {0, 3, 3, 17, 20};
   for (const int64_t L : {5, 16, 23, 37, 70})
@@ -222,7 +242,7 @@ TEST(HalfKernels, AttentionEqualsTheOracleAndRowsGiveZeroToWhatTheyDoNotSee) {
             x, {dprob.data(), r.lse.data(), delta.data(), 2.0f, r.again.data(), r.dscore.data(), L}, rows);
         return r;
       };
-      const Result got = run(half_kernels()), want = run(scalar_half_kernels());
+      const Result got = run(kernels()), want = run(oracle());
       expect_steps(got.prob, want.prob, "prob");
       expect_steps(got.again, want.again, "prob again");
       expect_steps(got.dscore, want.dscore, "dscore");

@@ -115,9 +115,9 @@ Tensor mla_training(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_B
   const bool keeps_inputs = pass.recompute == Recompute::kSelective;
   const AttentionSizes sizes{mla.num_heads, mla.nope_dim, mla.rope_dim, mla.value_dim,
                              scale,         keeps_inputs, products};
-  if (products == Products::kF16 && mla.query_latent > 0) {
-    const MlaInputs in =
-        half_mla_inputs(x_BSD, {w.q_down, w.q_norm, w.q_up, w.kv_down, w.kv_norm, w.kv_up}, kLatentNormEps);
+  if (const auto format = half_format(products); format && mla.query_latent > 0) {
+    const MlaInputs in = half_mla_inputs(
+        *format, x_BSD, {w.q_down, w.q_norm, w.q_up, w.kv_down, w.kv_norm, w.kv_up}, kLatentNormEps);
     return fused_attention(sizes, in.query, in.kv, in.rope_key, angles, pass.segment_start_BS);
   }
   const Tensor raw = linear(x_BSD, w.kv_down, products);

@@ -34,7 +34,7 @@ Routing route(const MoeConfig& moe, const Tensor& logit_TE, const Tensor& bias_E
 }
 
 Tensor mlp(const MlpWeights& w, const Tensor& x, const TrainingPass& pass) {
-  if (pass.products == Products::kF16) return half_mlp(x, w.gate, w.up, w.down);
+  if (const auto format = half_format(pass.products)) return half_mlp(*format, x, w.gate, w.up, w.down);
   const Tensor gate = linear(x, w.gate, pass.products), up = linear(x, w.up, pass.products);
   const Tensor hidden = x.scalar_type() == at::kFloat ? fused_swiglu(gate, up) : silu(gate) * up;
   const Tensor y = linear(hidden, w.down, pass.products);
@@ -77,8 +77,8 @@ MoeOutput moe_block(const MoeConfig& moe, const MoeWeights& w, const Tensor& x_T
   Routing kept = result.routing;
   if (pass.kept_slots) kept.weight_TA = kept.weight_TA * pass.kept_slots(result.routing);
   const ExpertWeights& e = w.experts;
-  if (pass.products == Products::kF16 && w.shared.gate.defined()) {
-    result.y_TD = half_moe(x_TD, kept.expert_TA, kept.weight_TA, e.gate_EMD, e.up_EMD, e.down_EDM,
+  if (const auto format = half_format(pass.products); format && w.shared.gate.defined()) {
+    result.y_TD = half_moe(*format, x_TD, kept.expert_TA, kept.weight_TA, e.gate_EMD, e.up_EMD, e.down_EDM,
                            w.shared.gate, w.shared.up, w.shared.down);
     return result;
   }

@@ -447,7 +447,8 @@ Tensor fused_attention(const AttentionSizes& s, const Tensor& query, const Tenso
   if (segment_start_BS.defined()) HADAL_SHAPE(segment_start_BS, B, S);
   const Tensor segments_BS =
       segment_start_BS.defined() ? segment_start_BS.contiguous() : at::empty({0}, at::kLong);
-  if (s.products == Products::kF16) return half_attention(s, query, kv, rope_key, angles, segments_BS);
+  if (const auto format = half_format(s.products))
+    return half_attention(*format, s, query, kv, rope_key, angles, segments_BS);
   return Attention::apply(query, kv, rope_key, angles.cos_SX, angles.sin_SX, segments_BS, s.H, s.N, s.R, s.V,
                           s.scale, s.keeps_inputs);
 }
@@ -455,7 +456,8 @@ Tensor fused_attention(const AttentionSizes& s, const Tensor& query, const Tenso
 Tensor fused_experts(const Tensor& x_TD, const Tensor& expert_TA, const Tensor& weight_TA,
                      const Tensor& gate_EMD, const Tensor& up_EMD, const Tensor& down_EDM,
                      Products products) {
-  if (products == Products::kF16) return half_experts(x_TD, expert_TA, weight_TA, gate_EMD, up_EMD, down_EDM);
+  if (const auto format = half_format(products))
+    return half_experts(*format, x_TD, expert_TA, weight_TA, gate_EMD, up_EMD, down_EDM);
   return Experts::apply(x_TD, expert_TA, weight_TA, gate_EMD, up_EMD, down_EDM, products == Products::kBf16);
 }
 
@@ -466,7 +468,8 @@ Tensor fused_head_loss(const Tensor& hidden_TD, const Tensor& head_WD, const Ten
   HADAL_CHECK(T == 0 || target_T.max().item<int64_t>() < W) << "a target is no token of the vocabulary";
   const bool with_gradients =
       c10::GradMode::is_enabled() && (hidden_TD.requires_grad() || head_WD.requires_grad());
-  if (products == Products::kF16) return half_head_loss(hidden_TD, head_WD, target_T, divisor);
+  if (const auto format = half_format(products))
+    return half_head_loss(*format, hidden_TD, head_WD, target_T, divisor);
   return HeadLoss::apply(hidden_TD, head_WD, target_T, divisor, with_gradients, products == Products::kBf16);
 }
 

@@ -124,7 +124,8 @@ TEST(Fused, HeadLossEqualsItsReferenceAlsoInSeveralPiecesOfRows) {
     expect_same(
         [&](const auto& x) { return fused_head_loss(x[0], x[1], target_T, 29.0) * 0.3; },
         [&](const auto& x) { return cross_entropy(x[0].matmul(x[1].t()), target_T).sum() / 29.0 * 0.3; },
-        {wave({T, D}, 0.1, 3.0), wave({W, D}, 0.2, 3.0)}, kFp32);
+        {wave({T, D}, 0.1, 3.0), wave({W, D}, 0.2, 3.0)},
+        W > 1000 ? 5 * kFp32 : kFp32);  // hidden's gradient sums W terms
   }
 }
 

@@ -43,7 +43,7 @@ struct Inputs {
 
 // Of all heads.
 struct Packed {
-  Tensor values, scales;  // fp16 [B*H, half_head_values()], fp32 [B*H, 4]
+  Tensor values, scales;  // [B*H, half_head_values()], fp32 [B*H, 4]
   uint16_t* head(int64_t bh) const { return static_cast<uint16_t*>(values.data_ptr()) + bh * values.size(1); }
   HalfHeadScales* head_scales(int64_t bh) const {
     static_assert(sizeof(HalfHeadScales) == 4 * sizeof(float));
@@ -62,9 +62,10 @@ Packed pack(const Inputs& in) {
 
 class HalfAttention : public Function<HalfAttention> {
  public:
-  static Tensor forward(AutogradContext* ctx, const Tensor& query, const Tensor& kv, const Tensor& rope_key,
-                        const Tensor& cos, const Tensor& sin, const Tensor& segment_start_BS, int64_t H,
-                        int64_t N, int64_t R, int64_t V, double scale, bool keeps_inputs) {
+  static Tensor forward(AutogradContext* ctx, HalfFormat format, const Tensor& query, const Tensor& kv,
+                        const Tensor& rope_key, const Tensor& cos, const Tensor& sin,
+                        const Tensor& segment_start_BS, int64_t H, int64_t N, int64_t R, int64_t V,
+                        double scale, bool keeps_inputs) {
     const int64_t B = query.size(0), S = query.size(1);
     const Inputs in{query.contiguous(),
                     kv.contiguous(),
@@ -74,7 +75,7 @@ class HalfAttention : public Function<HalfAttention> {
                     segment_start_BS,
                     B,
                     H,
-                    {S, N, R, V, static_cast<float>(scale)}};
+                    {S, N, R, V, static_cast<float>(scale), format}};
     const Packed packed = pack(in);
     const Tensor out = at::empty({B, S, H * V}, at::kFloat), lse = at::empty({B * H, S}, at::kFloat);
     in.for_each_head([&](int64_t b, int64_t h, int64_t bh) {
@@ -89,7 +90,7 @@ class HalfAttention : public Function<HalfAttention> {
       ctx->save_for_backward(
           {out, lse, in.cos, in.sin, segment_start_BS, packed.values, packed.scales, none, none, none});
     }
-    ctx->saved_data["sizes"] = std::vector<int64_t>{B, S, H, N, R, V};
+    ctx->saved_data["sizes"] = std::vector<int64_t>{B, S, H, N, R, V, static_cast<int64_t>(format)};
     ctx->saved_data["scale"] = scale;
     return out;
   }
@@ -99,11 +100,13 @@ class HalfAttention : public Function<HalfAttention> {
     const Tensor &out = saved[0], &lse = saved[1];
     const auto n = ctx->saved_data["sizes"].toIntVector();
     const int64_t B = n[0], S = n[1], H = n[2], N = n[3], R = n[4], V = n[5];
+    const auto format = static_cast<HalfFormat>(n[6]);
     const auto scale = static_cast<float>(ctx->saved_data["scale"].toDouble());
-    const Inputs in{saved[7], saved[8], saved[9], saved[2], saved[3], saved[4], B, H, {S, N, R, V, scale}};
+    const Inputs in{
+        saved[7], saved[8], saved[9], saved[2], saved[3], saved[4], B, H, {S, N, R, V, scale, format}};
     const Packed packed = in.query.defined() ? pack(in) : Packed{saved[5], saved[6]};
     const Tensor dout = grads[0].contiguous();
-    const HalfTensor dout_half = half_rounded(dout);
+    const HalfTensor dout_half = half_rounded(format, dout);
     const Tensor dquery = at::empty({B, S, H * (N + R)}, at::kFloat),
                  dkv = at::empty({B, S, H * (N + V)}, at::kFloat),
                  drope_key = at::empty({B, H, S, R}, at::kFloat);
@@ -116,16 +119,16 @@ class HalfAttention : public Function<HalfAttention> {
                           floats(dkv) + b * S * H * (N + V) + h * (N + V), floats(drope_key) + bh * S * R});
     });
     const Tensor none;
-    return {dquery, dkv, drope_key.sum(1), none, none, none, none, none, none, none, none, none};
+    return {none, dquery, dkv, drope_key.sum(1), none, none, none, none, none, none, none, none, none};
   }
 };
 
 }  // namespace
 
-Tensor half_attention(const AttentionSizes& s, const Tensor& query, const Tensor& kv, const Tensor& rope_key,
-                      const RopeAngles& angles, const Tensor& segment_start_BS) {
-  return HalfAttention::apply(query, kv, rope_key, angles.cos_SX, angles.sin_SX, segment_start_BS, s.H, s.N,
-                              s.R, s.V, s.scale, s.keeps_inputs);
+Tensor half_attention(HalfFormat format, const AttentionSizes& s, const Tensor& query, const Tensor& kv,
+                      const Tensor& rope_key, const RopeAngles& angles, const Tensor& segment_start_BS) {
+  return HalfAttention::apply(format, query, kv, rope_key, angles.cos_SX, angles.sin_SX, segment_start_BS,
+                              s.H, s.N, s.R, s.V, s.scale, s.keeps_inputs);
 }
 
 }  // namespace hadal

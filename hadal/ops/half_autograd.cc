@@ -27,27 +27,36 @@ Tensor empty_half(at::IntArrayRef shape) {
   return at::empty(shape, at::kHalf);
 }
 
+// The table a function was applied with, for its backward pass.
+const HalfKernels& keep_format(AutogradContext* ctx, HalfFormat format) {
+  ctx->saved_data["format"] = static_cast<int64_t>(format);
+  return half_kernels(format);
+}
+const HalfKernels& kept_format(AutogradContext* ctx) {
+  return half_kernels(static_cast<HalfFormat>(ctx->saved_data["format"].toInt()));
+}
+
 constexpr int64_t kGrain = 1 << 15;  // values a thread takes at least
 
 using Half = HalfTensor;
 
-float max_abs(const float* x, int64_t n) {
+float max_abs(const HalfKernels& k, const float* x, int64_t n) {
   const int64_t blocks = (n + kGrain - 1) / kGrain;
   std::vector<float> top(static_cast<size_t>(blocks));
   parallel_for(blocks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b)
-      top[static_cast<size_t>(b)] = half_kernels().max_abs(x + b * kGrain, std::min(kGrain, n - b * kGrain));
+      top[static_cast<size_t>(b)] = k.max_abs(x + b * kGrain, std::min(kGrain, n - b * kGrain));
   });
   return blocks > 0 ? *std::max_element(top.begin(), top.end()) : 0.0f;
 }
 
-void round_to(const float* x, float scale, uint16_t* y, int64_t n) {
-  parallel_for(n, kGrain, [&](int64_t b, int64_t e) { half_kernels().round(x + b, scale, y + b, e - b); });
+void round_to(const HalfKernels& k, const float* x, float scale, uint16_t* y, int64_t n) {
+  parallel_for(n, kGrain, [&](int64_t b, int64_t e) { k.round(x + b, scale, y + b, e - b); });
 }
 
-Half round(const Tensor& x) {
-  Half h{empty_half(x.sizes()), half_scale(max_abs(floats(x), x.numel()))};
-  round_to(floats(x), h.scale, halves(h.x), x.numel());
+Half round(const HalfKernels& k, const Tensor& x) {
+  Half h{empty_half(x.sizes()), half_scale(max_abs(k, floats(x), x.numel()))};
+  round_to(k, floats(x), h.scale, halves(h.x), x.numel());
   return h;
 }
 
@@ -59,22 +68,22 @@ struct HalfWeights {
   float scale;
   int64_t N, K;  // of all together
 };
-HalfWeights round_weights(std::initializer_list<const float*> parts, int64_t N, int64_t K, Side side) {
+HalfWeights round_weights(const HalfKernels& k, std::initializer_list<const float*> parts, int64_t N,
+                          int64_t K, Side side) {
   const auto num_parts = static_cast<int64_t>(parts.size());
   const int64_t rows = side == Side::kTransposed ? (N + kHalfUnit - 1) / kHalfUnit * kHalfUnit : N;
   HalfWeights w{empty_half({num_parts * rows, K}), 1, num_parts * N, K};
   float top = 0;
-  for (const float* part : parts) top = std::max(top, max_abs(part, N * K));
+  for (const float* part : parts) top = std::max(top, max_abs(k, part, N * K));
   w.scale = half_scale(top);
   uint16_t* to = halves(w.x);
   for (const float* part : parts) {
     if (side == Side::kPlain) {
-      round_to(part, w.scale, to, N * K);
+      round_to(k, part, w.scale, to, N * K);
     } else {
       parallel_for(rows / kHalfUnit, 8, [&](int64_t b, int64_t e) {
         const int64_t first = b * kHalfUnit;
-        half_kernels().pack_transposed(part + first * K, w.scale, to + first * K,
-                                       std::min(e * kHalfUnit, N) - first, K);
+        k.pack_transposed(part + first * K, w.scale, to + first * K, std::min(e * kHalfUnit, N) - first, K);
       });
     }
     to += rows * K;
@@ -83,13 +92,13 @@ HalfWeights round_weights(std::initializer_list<const float*> parts, int64_t N, 
 }
 
 // Rows of c shared out to threads.
-void multiply(const HalfProduct& whole) {
+void multiply(const HalfKernels& k, const HalfProduct& whole) {
   const int64_t grain = std::max<int64_t>(8, (1 << 20) / std::max<int64_t>(1, whole.N * whole.K));
   parallel_for((whole.M + 7) / 8, (grain + 7) / 8, [&](int64_t begin, int64_t end) {
     HalfProduct p = whole;
     const int64_t first = begin * 8;
     p.a += first * p.a_row, p.c += first * p.c_row, p.M = std::min(end * 8, whole.M) - first;
-    half_kernels().multiply(p);
+    k.multiply(p);
   });
 }
 
@@ -101,52 +110,52 @@ struct Rows {
 };
 
 // y [n, N] = x w^T
-void times_transposed(const Rows& x, const HalfWeights& w, float* y, int64_t y_row) {
-  multiply({.M = x.n,
-            .N = w.N,
-            .K = w.K,
-            .a = x.x,
-            .a_row = x.stride,
-            .a_k = 1,
-            .b = halves(w.x),
-            .b_unit = kHalfUnit * w.K,
-            .b_k = kHalfUnit,
-            .c = y,
-            .c_row = y_row,
-            .alpha = 1 / (x.scale * w.scale),
-            .add = false});
+void times_transposed(const HalfKernels& k, const Rows& x, const HalfWeights& w, float* y, int64_t y_row) {
+  multiply(k, {.M = x.n,
+               .N = w.N,
+               .K = w.K,
+               .a = x.x,
+               .a_row = x.stride,
+               .a_k = 1,
+               .b = halves(w.x),
+               .b_unit = kHalfUnit * w.K,
+               .b_k = kHalfUnit,
+               .c = y,
+               .c_row = y_row,
+               .alpha = 1 / (x.scale * w.scale),
+               .add = false});
 }
 // dx [n, K] = dy w, or added to
-void times(const Rows& dy, const HalfWeights& w, float* dx, bool adds = false) {
-  multiply({.M = dy.n,
-            .N = w.K,
-            .K = w.N,
-            .a = dy.x,
-            .a_row = dy.stride,
-            .a_k = 1,
-            .b = halves(w.x),
-            .b_unit = kHalfUnit,
-            .b_k = w.K,
-            .c = dx,
-            .c_row = w.K,
-            .alpha = 1 / (dy.scale * w.scale),
-            .add = adds});
+void times(const HalfKernels& k, const Rows& dy, const HalfWeights& w, float* dx, bool adds = false) {
+  multiply(k, {.M = dy.n,
+               .N = w.K,
+               .K = w.N,
+               .a = dy.x,
+               .a_row = dy.stride,
+               .a_k = 1,
+               .b = halves(w.x),
+               .b_unit = kHalfUnit,
+               .b_k = w.K,
+               .c = dx,
+               .c_row = w.K,
+               .alpha = 1 / (dy.scale * w.scale),
+               .add = adds});
 }
 // dw [N, K] = dy^T x, dy [n, N], x [n, K]
-void gradient(const Rows& dy, int64_t N, const Rows& x, int64_t K, float* dw) {
-  multiply({.M = N,
-            .N = K,
-            .K = dy.n,
-            .a = dy.x,
-            .a_row = 1,
-            .a_k = dy.stride,
-            .b = x.x,
-            .b_unit = kHalfUnit,
-            .b_k = x.stride,
-            .c = dw,
-            .c_row = K,
-            .alpha = 1 / (dy.scale * x.scale),
-            .add = false});
+void gradient(const HalfKernels& k, const Rows& dy, int64_t N, const Rows& x, int64_t K, float* dw) {
+  multiply(k, {.M = N,
+               .N = K,
+               .K = dy.n,
+               .a = dy.x,
+               .a_row = 1,
+               .a_k = dy.stride,
+               .b = x.x,
+               .b_unit = kHalfUnit,
+               .b_k = x.stride,
+               .c = dw,
+               .c_row = K,
+               .alpha = 1 / (dy.scale * x.scale),
+               .add = false});
 }
 
 Rows rows(const Half& h) {
@@ -156,28 +165,30 @@ Rows rows(const Half& h) {
 
 class HalfLinear : public Function<HalfLinear> {
  public:
-  static Tensor forward(AutogradContext* ctx, const Tensor& x_in, const Tensor& w_NK) {
-    const Half x = round(x_in.contiguous());
+  static Tensor forward(AutogradContext* ctx, HalfFormat format, const Tensor& x_in, const Tensor& w_NK) {
+    const HalfKernels& k = keep_format(ctx, format);
+    const Half x = round(k, x_in.contiguous());
     const int64_t N = w_NK.size(0), K = w_NK.size(1);
     std::vector<int64_t> shape = x_in.sizes().vec();
     shape.back() = N;
     const Tensor y = at::empty(shape, w_NK.options());
-    times_transposed(rows(x), round_weights({floats(w_NK)}, N, K, Side::kTransposed), floats(y), N);
+    times_transposed(k, rows(x), round_weights(k, {floats(w_NK)}, N, K, Side::kTransposed), floats(y), N);
     ctx->save_for_backward({x.x, w_NK});
     ctx->saved_data["scale"] = static_cast<double>(x.scale);
     return y;
   }
 
   static Tensors backward(AutogradContext* ctx, const Tensors& grads) {
+    const HalfKernels& k = kept_format(ctx);
     const Tensors saved = ctx->get_saved_variables();
     const Half x{saved[0], static_cast<float>(ctx->saved_data["scale"].toDouble())};
     const Tensor& w_NK = saved[1];
     const int64_t N = w_NK.size(0), K = w_NK.size(1);
-    const Half dy = round(grads[0].contiguous());
+    const Half dy = round(k, grads[0].contiguous());
     const Tensor dx = at::empty(x.x.sizes(), w_NK.options()), dw_NK = at::empty_like(w_NK);
-    times(rows(dy), round_weights({floats(w_NK)}, N, K, Side::kPlain), floats(dx));
-    gradient(rows(dy), N, rows(x), K, floats(dw_NK));
-    return {dx, dw_NK};
+    times(k, rows(dy), round_weights(k, {floats(w_NK)}, N, K, Side::kPlain), floats(dx));
+    gradient(k, rows(dy), N, rows(x), K, floats(dw_NK));
+    return {Tensor(), dx, dw_NK};
   }
 };
 
@@ -191,26 +202,26 @@ struct Ffn {
 };
 
 // gate_up [n, 2M] is kept for the backward pass. out [n, D]
-void ffn_forward(const Ffn& w, const Rows& x, float* gate_up, float* out) {
+void ffn_forward(const HalfKernels& k, const Ffn& w, const Rows& x, float* gate_up, float* out) {
   const auto [D, M] = w.size;
   if (M % kHalfUnit == 0) {
-    times_transposed(x, round_weights({w.gate, w.up}, M, D, Side::kTransposed), gate_up, 2 * M);
+    times_transposed(k, x, round_weights(k, {w.gate, w.up}, M, D, Side::kTransposed), gate_up, 2 * M);
   } else {
-    times_transposed(x, round_weights({w.gate}, M, D, Side::kTransposed), gate_up, 2 * M);
-    times_transposed(x, round_weights({w.up}, M, D, Side::kTransposed), gate_up + M, 2 * M);
+    times_transposed(k, x, round_weights(k, {w.gate}, M, D, Side::kTransposed), gate_up, 2 * M);
+    times_transposed(k, x, round_weights(k, {w.up}, M, D, Side::kTransposed), gate_up + M, 2 * M);
   }
   const Tensor hidden = at::empty({x.n, M}, at::kFloat), hidden_half = empty_half({x.n, M});
   const int64_t block = std::max<int64_t>(1, kGrain / M), blocks = (x.n + block - 1) / block;
   std::vector<float> top(static_cast<size_t>(blocks));
   parallel_for(blocks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b)
-      top[static_cast<size_t>(b)] = half_kernels().swiglu(
-          gate_up + b * block * 2 * M, floats(hidden) + b * block * M, std::min(block, x.n - b * block), M);
+      top[static_cast<size_t>(b)] = k.swiglu(gate_up + b * block * 2 * M, floats(hidden) + b * block * M,
+                                             std::min(block, x.n - b * block), M);
   });
   const float scale = half_scale(*std::max_element(top.begin(), top.end()));
-  round_to(floats(hidden), scale, halves(hidden_half), x.n * M);
-  times_transposed({halves(hidden_half), scale, x.n, M}, round_weights({w.down}, D, M, Side::kTransposed),
-                   out, D);
+  round_to(k, floats(hidden), scale, halves(hidden_half), x.n * M);
+  times_transposed(k, {halves(hidden_half), scale, x.n, M},
+                   round_weights(k, {w.down}, D, M, Side::kTransposed), out, D);
 }
 
 // dy is not yet weighted (null: weights 1).
@@ -218,13 +229,13 @@ struct FfnGradients {
   float *dgate, *dup, *ddown, *dx;
   float* dweight;  // null: not wanted
 };
-void ffn_backward(const Ffn& w, const Rows& x, const Rows& dy, const float* gate_up, const float* weight,
-                  const FfnGradients& to) {
+void ffn_backward(const HalfKernels& k, const Ffn& w, const Rows& x, const Rows& dy, const float* gate_up,
+                  const float* weight, const FfnGradients& to) {
   const auto [D, M] = w.size;
   const int64_t n = x.n;
   const Tensor dhidden = at::empty({n, M}, at::kFloat), hidden = at::empty({n, M}, at::kFloat),
                dgate_up = at::empty({n, 2 * M}, at::kFloat);
-  times(dy, round_weights({w.down}, D, M, Side::kPlain), floats(dhidden));
+  times(k, dy, round_weights(k, {w.down}, D, M, Side::kPlain), floats(dhidden));
   const int64_t block = std::max<int64_t>(1, kGrain / M), blocks = (n + block - 1) / block;
   std::vector<float> top_h(static_cast<size_t>(blocks)), top_d(static_cast<size_t>(blocks));
   parallel_for(blocks, 1, [&](int64_t begin, int64_t end) {
@@ -236,20 +247,20 @@ void ffn_backward(const Ffn& w, const Rows& x, const Rows& dy, const float* gate
                                     .dgate_up = floats(dgate_up) + r * 2 * M,
                                     .hidden = floats(hidden) + r * M,
                                     .dweight = to.dweight ? to.dweight + r : nullptr};
-      half_kernels().swiglu_backward(s, std::min(block, n - r), M);
+      k.swiglu_backward(s, std::min(block, n - r), M);
       top_h[static_cast<size_t>(b)] = s.max_hidden, top_d[static_cast<size_t>(b)] = s.max_dgate_up;
     }
   });
   const Tensor hidden_half = empty_half({n, M}), dgate_up_half = empty_half({n, 2 * M});
   const float scale_h = half_scale(*std::max_element(top_h.begin(), top_h.end()));
   const float scale_d = half_scale(*std::max_element(top_d.begin(), top_d.end()));
-  round_to(floats(hidden), scale_h, halves(hidden_half), n * M);
-  round_to(floats(dgate_up), scale_d, halves(dgate_up_half), n * 2 * M);
-  gradient(dy, D, {halves(hidden_half), scale_h, n, M}, M, to.ddown);
+  round_to(k, floats(hidden), scale_h, halves(hidden_half), n * M);
+  round_to(k, floats(dgate_up), scale_d, halves(dgate_up_half), n * 2 * M);
+  gradient(k, dy, D, {halves(hidden_half), scale_h, n, M}, M, to.ddown);
   const Rows dgate{halves(dgate_up_half), scale_d, n, 2 * M}, dup{dgate.x + M, scale_d, n, 2 * M};
-  gradient(dgate, M, x, D, to.dgate);
-  gradient(dup, M, x, D, to.dup);
-  times(dgate, round_weights({w.gate, w.up}, M, D, Side::kPlain), to.dx);
+  gradient(k, dgate, M, x, D, to.dgate);
+  gradient(k, dup, M, x, D, to.dup);
+  times(k, dgate, round_weights(k, {w.gate, w.up}, M, D, Side::kPlain), to.dx);
 }
 
 Ffn ffn(const Tensor& gate_FD, const Tensor& up_FD, const Tensor& down_DF) {
@@ -258,27 +269,29 @@ Ffn ffn(const Tensor& gate_FD, const Tensor& up_FD, const Tensor& down_DF) {
 
 class HalfMlp : public Function<HalfMlp> {
  public:
-  static Tensor forward(AutogradContext* ctx, const Tensor& x_in, const Tensor& gate_FD, const Tensor& up_FD,
-                        const Tensor& down_DF) {
-    const Half x = round(x_in.contiguous());
+  static Tensor forward(AutogradContext* ctx, HalfFormat format, const Tensor& x_in, const Tensor& gate_FD,
+                        const Tensor& up_FD, const Tensor& down_DF) {
+    const HalfKernels& k = keep_format(ctx, format);
+    const Half x = round(k, x_in.contiguous());
     const Rows x_rows = rows(x);
     const Tensor gate_up = at::empty({x_rows.n, 2 * gate_FD.size(0)}, gate_FD.options());
     const Tensor y = at::empty(x_in.sizes(), gate_FD.options());
-    ffn_forward(ffn(gate_FD, up_FD, down_DF), x_rows, floats(gate_up), floats(y));
+    ffn_forward(k, ffn(gate_FD, up_FD, down_DF), x_rows, floats(gate_up), floats(y));
     ctx->save_for_backward({x.x, gate_up, gate_FD, up_FD, down_DF});
     ctx->saved_data["scale"] = static_cast<double>(x.scale);
     return y;
   }
 
   static Tensors backward(AutogradContext* ctx, const Tensors& grads) {
+    const HalfKernels& k = kept_format(ctx);
     const Tensors saved = ctx->get_saved_variables();
     const Half x{saved[0], static_cast<float>(ctx->saved_data["scale"].toDouble())};
-    const Half dy = round(grads[0].contiguous());
+    const Half dy = round(k, grads[0].contiguous());
     const Tensor dx = at::empty(x.x.sizes(), saved[2].options()), dgate = at::empty_like(saved[2]),
                  dup = at::empty_like(saved[3]), ddown = at::empty_like(saved[4]);
-    ffn_backward(ffn(saved[2], saved[3], saved[4]), rows(x), rows(dy), floats(saved[1]), nullptr,
+    ffn_backward(k, ffn(saved[2], saved[3], saved[4]), rows(x), rows(dy), floats(saved[1]), nullptr,
                  {floats(dgate), floats(dup), floats(ddown), floats(dx), nullptr});
-    return {dx, dgate, dup, ddown};
+    return {Tensor(), dx, dgate, dup, ddown};
   }
 };
 
@@ -314,27 +327,28 @@ Slots slots(const Tensor& place_U, const Tensor& weight_TA, bool shared) {
 class HalfMoe : public Function<HalfMoe> {
  public:
   // Shared weights: empty tensors where there is no shared expert.
-  static Tensor forward(AutogradContext* ctx, const Tensor& x_in, const Tensor& expert_TA,
+  static Tensor forward(AutogradContext* ctx, HalfFormat format, const Tensor& x_in, const Tensor& expert_TA,
                         const Tensor& weight_in, const Tensor& gate_EMD, const Tensor& up_EMD,
                         const Tensor& down_EDM, const Tensor& gate_FD, const Tensor& up_FD,
                         const Tensor& down_DF) {
+    const HalfKernels& k = keep_format(ctx, format);
     const Tensor weight_TA = weight_in.contiguous();
     const int64_t T = x_in.size(0), D = x_in.size(1), A = expert_TA.size(1), E = gate_EMD.size(0),
                   M = gate_EMD.size(1), U = T * A;
     const bool shared = gate_FD.numel() > 0;
-    const Half x = round(x_in.contiguous());
+    const Half x = round(k, x_in.contiguous());
     const ExpertOrder order = sort_by_expert(expert_TA, E);
     const Tensor copy_UD = gather_rows(x.x, order.token_U);
     const Tensor gate_up = at::empty({U, 2 * M}, gate_EMD.options()),
                  out_XD = at::empty({U + (shared ? T : 0), D}, gate_EMD.options());
     for_each_expert(order.begin_E, [&](int64_t e, int64_t begin, int64_t n) {
-      ffn_forward(expert(gate_EMD, up_EMD, down_EDM, e), {halves(copy_UD) + begin * D, x.scale, n, D},
+      ffn_forward(k, expert(gate_EMD, up_EMD, down_EDM, e), {halves(copy_UD) + begin * D, x.scale, n, D},
                   floats(gate_up) + begin * 2 * M, floats(out_XD) + begin * D);
     });
     Tensor shared_gate_up;
     if (shared) {
       shared_gate_up = at::empty({T, 2 * gate_FD.size(0)}, gate_EMD.options());
-      ffn_forward(ffn(gate_FD, up_FD, down_DF), rows(x), floats(shared_gate_up), floats(out_XD) + U * D);
+      ffn_forward(k, ffn(gate_FD, up_FD, down_DF), rows(x), floats(shared_gate_up), floats(out_XD) + U * D);
     }
     const Tensor y_TD = at::empty({T, D}, gate_EMD.options());
     const Slots s = slots(order.place_U, weight_TA, shared);
@@ -350,6 +364,7 @@ class HalfMoe : public Function<HalfMoe> {
   }
 
   static Tensors backward(AutogradContext* ctx, const Tensors& grads) {
+    const HalfKernels& k = kept_format(ctx);
     const Tensors saved = ctx->get_saved_variables();
     const Tensor &weight_TA = saved[1], &gate_EMD = saved[2], &up_EMD = saved[3], &down_EDM = saved[4],
                  &gate_up = saved[5], &token_U = saved[6], &place_U = saved[7];
@@ -358,7 +373,7 @@ class HalfMoe : public Function<HalfMoe> {
     const int64_t T = x.x.size(0), D = x.x.size(1), A = weight_TA.size(1), E = gate_EMD.size(0),
                   M = gate_EMD.size(1), U = T * A;
     const bool shared = saved[8].numel() > 0;
-    const Half dy = round(grads[0].contiguous());
+    const Half dy = round(k, grads[0].contiguous());
     const Tensor copy_UD = gather_rows(x.x, token_U), dout_UD = gather_rows(dy.x, token_U);
     Tensor dgate_EMD = at::empty_like(gate_EMD), dup_EMD = at::empty_like(up_EMD),
            ddown_EDM = at::empty_like(down_EDM);
@@ -373,7 +388,7 @@ class HalfMoe : public Function<HalfMoe> {
       const auto copy_at = [&](int64_t row) { return copy[static_cast<size_t>(begin + row)]; };
       for (int64_t row = 0; row < n; ++row)
         weight[static_cast<size_t>(row)] = floats(weight_TA)[copy_at(row)];
-      ffn_backward(expert(gate_EMD, up_EMD, down_EDM, e), {halves(copy_UD) + begin * D, x.scale, n, D},
+      ffn_backward(k, expert(gate_EMD, up_EMD, down_EDM, e), {halves(copy_UD) + begin * D, x.scale, n, D},
                    {halves(dout_UD) + begin * D, dy.scale, n, D}, floats(gate_up) + begin * 2 * M,
                    weight.data(),
                    {floats(dgate_EMD) + e * M * D, floats(dup_EMD) + e * M * D, floats(ddown_EDM) + e * M * D,
@@ -385,7 +400,7 @@ class HalfMoe : public Function<HalfMoe> {
     if (shared) {
       dgate_FD = at::empty_like(saved[8]), dup_FD = at::empty_like(saved[9]),
       ddown_DF = at::empty_like(saved[10]);
-      ffn_backward(ffn(saved[8], saved[9], saved[10]), rows(x), rows(dy), floats(saved[11]), nullptr,
+      ffn_backward(k, ffn(saved[8], saved[9], saved[10]), rows(x), rows(dy), floats(saved[11]), nullptr,
                    {floats(dgate_FD), floats(dup_FD), floats(ddown_DF), floats(dcopy_XD) + U * D, nullptr});
     }
     const Tensor dx_TD = at::empty({T, D}, gate_EMD.options());
@@ -394,7 +409,7 @@ class HalfMoe : public Function<HalfMoe> {
       train_kernels().sum_rows(floats(dcopy_XD), s.place.data() + b * s.num, floats(dx_TD) + b * D, e - b,
                                s.num, D);
     });
-    return {dx_TD, Tensor(), dweight_TA, dgate_EMD, dup_EMD, ddown_EDM, dgate_FD, dup_FD, ddown_DF};
+    return {Tensor(), dx_TD, Tensor(), dweight_TA, dgate_EMD, dup_EMD, ddown_EDM, dgate_FD, dup_FD, ddown_DF};
   }
 
  private:
@@ -436,15 +451,16 @@ Tensor normed_backward(const Tensor& dy, const Tensor& x, const Tensor& gain, co
 
 class HalfMlaInputs : public Function<HalfMlaInputs> {
  public:
-  static Tensors forward(AutogradContext* ctx, const Tensor& x_in, const Tensor& q_down, const Tensor& q_norm,
-                         const Tensor& q_up, const Tensor& kv_down, const Tensor& kv_norm,
-                         const Tensor& kv_up, double eps) {
-    const Half x = round(x_in.contiguous());
+  static Tensors forward(AutogradContext* ctx, HalfFormat format, const Tensor& x_in, const Tensor& q_down,
+                         const Tensor& q_norm, const Tensor& q_up, const Tensor& kv_down,
+                         const Tensor& kv_norm, const Tensor& kv_up, double eps) {
+    const HalfKernels& k = keep_format(ctx, format);
+    const Half x = round(k, x_in.contiguous());
     const Rows x_rows = rows(x);
     const int64_t T = x_rows.n, D = q_down.size(1), C = kv_up.size(1), R = kv_down.size(0) - C;
     const auto product = [&](const Rows& left, const float* w, int64_t N, int64_t K) {
       const Tensor y = at::empty({T, N}, q_down.options());
-      times_transposed(left, round_weights({w}, N, K, Side::kTransposed), floats(y), N);
+      times_transposed(k, left, round_weights(k, {w}, N, K, Side::kTransposed), floats(y), N);
       return y;
     };
     const int64_t Q = q_down.size(0);
@@ -452,7 +468,7 @@ class HalfMlaInputs : public Function<HalfMlaInputs> {
                  c_raw = product(x_rows, floats(kv_down), C, D),
                  rope_key = product(x_rows, floats(kv_down) + C * D, R, D);
     const Normed q = normed(q_raw, q_norm, eps), c = normed(c_raw, kv_norm, eps);
-    const Half q_half = round(q.y), c_half = round(c.y);
+    const Half q_half = round(k, q.y), c_half = round(k, c.y);
     const Tensor query = product(rows(q_half), floats(q_up), q_up.size(0), Q),
                  kv = product(rows(c_half), floats(kv_up), kv_up.size(0), C);
     ctx->save_for_backward({x.x, q_down, q_norm, q_up, kv_down, kv_norm, kv_up, q_raw, c_raw, q.rstd, c.rstd,
@@ -467,6 +483,7 @@ class HalfMlaInputs : public Function<HalfMlaInputs> {
   }
 
   static Tensors backward(AutogradContext* ctx, const Tensors& grads) {
+    const HalfKernels& k = kept_format(ctx);
     const Tensors saved = ctx->get_saved_variables();
     const std::vector<double> scales = ctx->saved_data["scales"].toDoubleVector();
     const Half x{saved[0], static_cast<float>(scales[0])}, q{saved[11], static_cast<float>(scales[1])},
@@ -475,42 +492,45 @@ class HalfMlaInputs : public Function<HalfMlaInputs> {
     const int64_t D = q_down.size(1), Q = q_down.size(0), C = kv_up.size(1), R = kv_down.size(0) - C;
     Tensor dq_up = at::empty_like(q_up), dkv_up = at::empty_like(kv_up), dq_norm, dkv_norm;
     const Half dq_raw =
-        through_up(round(grads[0].contiguous()), q, q_up, dq_up, saved[7], saved[2], saved[9], dq_norm);
-    const Half dc_raw =
-        through_up(round(grads[1].contiguous()), c, kv_up, dkv_up, saved[8], saved[5], saved[10], dkv_norm);
-    const Half drope = round(grads[2].contiguous());
+        through_up(k, round(k, grads[0].contiguous()), q, q_up, dq_up, saved[7], saved[2], saved[9], dq_norm);
+    const Half dc_raw = through_up(k, round(k, grads[1].contiguous()), c, kv_up, dkv_up, saved[8], saved[5],
+                                   saved[10], dkv_norm);
+    const Half drope = round(k, grads[2].contiguous());
     const Tensor dx = at::empty(x.x.sizes(), q_down.options()), dq_down = at::empty_like(q_down),
                  dkv_down = at::empty_like(kv_down);
-    times(rows(dq_raw), round_weights({floats(q_down)}, Q, D, Side::kPlain), floats(dx));
-    times(rows(dc_raw), round_weights({floats(kv_down)}, C, D, Side::kPlain), floats(dx), /*adds=*/true);
-    times(rows(drope), round_weights({floats(kv_down) + C * D}, R, D, Side::kPlain), floats(dx),
+    times(k, rows(dq_raw), round_weights(k, {floats(q_down)}, Q, D, Side::kPlain), floats(dx));
+    times(k, rows(dc_raw), round_weights(k, {floats(kv_down)}, C, D, Side::kPlain), floats(dx),
           /*adds=*/true);
-    gradient(rows(dq_raw), Q, rows(x), D, floats(dq_down));
-    gradient(rows(dc_raw), C, rows(x), D, floats(dkv_down));
-    gradient(rows(drope), R, rows(x), D, floats(dkv_down) + C * D);
-    return {dx, dq_down, dq_norm, dq_up, dkv_down, dkv_norm, dkv_up, Tensor()};
+    times(k, rows(drope), round_weights(k, {floats(kv_down) + C * D}, R, D, Side::kPlain), floats(dx),
+          /*adds=*/true);
+    gradient(k, rows(dq_raw), Q, rows(x), D, floats(dq_down));
+    gradient(k, rows(dc_raw), C, rows(x), D, floats(dkv_down));
+    gradient(k, rows(drope), R, rows(x), D, floats(dkv_down) + C * D);
+    return {Tensor(), dx, dq_down, dq_norm, dq_up, dkv_down, dkv_norm, dkv_up, Tensor()};
   }
 
  private:
   // From the gradient of up-projected rows to that of the latent before its norm.
-  static Half through_up(const Half& dy, const Half& latent, const Tensor& up, const Tensor& dup,
-                         const Tensor& raw, const Tensor& gain, const Tensor& rstd, Tensor& dgain) {
+  static Half through_up(const HalfKernels& k, const Half& dy, const Half& latent, const Tensor& up,
+                         const Tensor& dup, const Tensor& raw, const Tensor& gain, const Tensor& rstd,
+                         Tensor& dgain) {
     const int64_t N = up.size(0), K = up.size(1);
     const Tensor dlatent = at::empty_like(raw);
-    times(rows(dy), round_weights({floats(up)}, N, K, Side::kPlain), floats(dlatent));
-    gradient(rows(dy), N, rows(latent), K, floats(dup));
-    return round(normed_backward(dlatent, raw, gain, rstd, dgain));
+    times(k, rows(dy), round_weights(k, {floats(up)}, N, K, Side::kPlain), floats(dlatent));
+    gradient(k, rows(dy), N, rows(latent), K, floats(dup));
+    return round(k, normed_backward(dlatent, raw, gain, rstd, dgain));
   }
 };
 
 class HalfHeadLoss : public Function<HalfHeadLoss> {
  public:
-  static Tensor forward(AutogradContext* ctx, const Tensor& hidden_in, const Tensor& head_WD,
-                        const Tensor& target_in, double divisor, bool with_gradients) {
+  static Tensor forward(AutogradContext* ctx, HalfFormat format, const Tensor& hidden_in,
+                        const Tensor& head_WD, const Tensor& target_in, double divisor, bool with_gradients) {
+    const HalfKernels& k = half_kernels(format);
     const Tensor target_T = target_in.contiguous();
     const int64_t T = hidden_in.size(0), W = head_WD.size(0), D = head_WD.size(1);
-    const Half hidden = round(hidden_in.contiguous());
-    const HalfWeights head = round_weights({floats(head_WD)}, W, D, Side::kTransposed);
+    const Half hidden = round(k, hidden_in.contiguous());
+    const HalfWeights head = round_weights(k, {floats(head_WD)}, W, D, Side::kTransposed);
     const Tensor loss_T = at::empty({T}, head_WD.options());
     // Rows a cache line apart from multiples of 4096: a column of them shall not fall into one cache set.
     const int64_t W_row = (W + kHalfUnit - 1) / kHalfUnit * kHalfUnit + kHalfUnit;
@@ -522,34 +542,33 @@ class HalfHeadLoss : public Function<HalfHeadLoss> {
     Tensor dhidden_TD, dhead_WD;
     if (with_gradients) dhidden_TD = at::empty({T, D}, head_WD.options()), dhead_WD = at::empty_like(head_WD);
     HalfWeights head_plain;
-    if (with_gradients) head_plain = round_weights({floats(head_WD)}, W, D, Side::kPlain);
+    if (with_gradients) head_plain = round_weights(k, {floats(head_WD)}, W, D, Side::kPlain);
     for (int64_t first = 0; first < T; first += chunk) {
       const int64_t n = std::min(chunk, T - first);
       for (int64_t begin = 0; begin < n; begin += logit.size(0)) {
         const int64_t at = first + begin, rows = std::min(logit.size(0), n - begin);
-        times_transposed({halves(hidden.x) + at * D, hidden.scale, rows, D}, head, floats(logit), W);
+        times_transposed(k, {halves(hidden.x) + at * D, hidden.scale, rows, D}, head, floats(logit), W);
         parallel_for(rows, 8, [&](int64_t b, int64_t e) {
-          half_kernels().cross_entropy(floats(logit) + b * W, longs(target_T) + at + b,
-                                       floats(loss_T) + at + b, halves(dlogit.x) + (begin + b) * W_row, W_row,
-                                       dlogit.scale, e - b, W);
+          k.cross_entropy(floats(logit) + b * W, longs(target_T) + at + b, floats(loss_T) + at + b,
+                          halves(dlogit.x) + (begin + b) * W_row, W_row, dlogit.scale, e - b, W);
         });
       }
       if (!with_gradients) continue;
       const Rows d{halves(dlogit.x), dlogit.scale * static_cast<float>(divisor), n, W_row};
-      times(d, head_plain, floats(dhidden_TD) + first * D);
-      multiply({.M = W,
-                .N = D,
-                .K = n,
-                .a = d.x,
-                .a_row = 1,
-                .a_k = W_row,
-                .b = halves(hidden.x) + first * D,
-                .b_unit = kHalfUnit,
-                .b_k = D,
-                .c = floats(dhead_WD),
-                .c_row = D,
-                .alpha = 1 / (d.scale * hidden.scale),
-                .add = first > 0});
+      times(k, d, head_plain, floats(dhidden_TD) + first * D);
+      multiply(k, {.M = W,
+                   .N = D,
+                   .K = n,
+                   .a = d.x,
+                   .a_row = 1,
+                   .a_k = W_row,
+                   .b = halves(hidden.x) + first * D,
+                   .b_unit = kHalfUnit,
+                   .b_k = D,
+                   .c = floats(dhead_WD),
+                   .c_row = D,
+                   .alpha = 1 / (d.scale * hidden.scale),
+                   .add = first > 0});
     }
     if (with_gradients) ctx->save_for_backward({dhidden_TD, dhead_WD});
     return loss_T.sum(at::kDouble).div(divisor).to(at::kFloat);
@@ -559,48 +578,50 @@ class HalfHeadLoss : public Function<HalfHeadLoss> {
     const Tensors saved = ctx->get_saved_variables();
     const double factor = grads[0].item<double>();
     const Tensor none;
-    if (factor == 1.0) return {saved[0], saved[1], none, none, none};
-    return {saved[0] * factor, saved[1] * factor, none, none, none};
+    if (factor == 1.0) return {none, saved[0], saved[1], none, none, none};
+    return {none, saved[0] * factor, saved[1] * factor, none, none, none};
   }
 };
 
 }  // namespace
 
-HalfTensor half_rounded(const Tensor& x) {
-  return round(x);
+HalfTensor half_rounded(HalfFormat format, const Tensor& x) {
+  return round(half_kernels(format), x);
 }
 
-Tensor half_linear(const Tensor& x, const Tensor& w_NK) {
+Tensor half_linear(HalfFormat format, const Tensor& x, const Tensor& w_NK) {
   HADAL_CHECK(x.size(-1) == w_NK.size(1)) << x.size(-1) << " columns for a weight of " << w_NK.size(1);
-  return HalfLinear::apply(x, w_NK);
+  return HalfLinear::apply(format, x, w_NK);
 }
 
-Tensor half_mlp(const Tensor& x, const Tensor& gate_FD, const Tensor& up_FD, const Tensor& down_DF) {
-  return HalfMlp::apply(x, gate_FD, up_FD, down_DF);
+Tensor half_mlp(HalfFormat format, const Tensor& x, const Tensor& gate_FD, const Tensor& up_FD,
+                const Tensor& down_DF) {
+  return HalfMlp::apply(format, x, gate_FD, up_FD, down_DF);
 }
 
-Tensor half_experts(const Tensor& x_TD, const Tensor& expert_TA, const Tensor& weight_TA,
+Tensor half_experts(HalfFormat format, const Tensor& x_TD, const Tensor& expert_TA, const Tensor& weight_TA,
                     const Tensor& gate_EMD, const Tensor& up_EMD, const Tensor& down_EDM) {
   const Tensor none = at::empty({0}, at::kFloat);
-  return HalfMoe::apply(x_TD, expert_TA, weight_TA, gate_EMD, up_EMD, down_EDM, none, none, none);
+  return HalfMoe::apply(format, x_TD, expert_TA, weight_TA, gate_EMD, up_EMD, down_EDM, none, none, none);
 }
 
-Tensor half_moe(const Tensor& x_TD, const Tensor& expert_TA, const Tensor& weight_TA, const Tensor& gate_EMD,
-                const Tensor& up_EMD, const Tensor& down_EDM, const Tensor& gate_FD, const Tensor& up_FD,
-                const Tensor& down_DF) {
-  return HalfMoe::apply(x_TD, expert_TA, weight_TA, gate_EMD, up_EMD, down_EDM, gate_FD, up_FD, down_DF);
+Tensor half_moe(HalfFormat format, const Tensor& x_TD, const Tensor& expert_TA, const Tensor& weight_TA,
+                const Tensor& gate_EMD, const Tensor& up_EMD, const Tensor& down_EDM, const Tensor& gate_FD,
+                const Tensor& up_FD, const Tensor& down_DF) {
+  return HalfMoe::apply(format, x_TD, expert_TA, weight_TA, gate_EMD, up_EMD, down_EDM, gate_FD, up_FD,
+                        down_DF);
 }
 
-MlaInputs half_mla_inputs(const Tensor& x, const MlaProjections& w, double eps) {
-  Tensors y = HalfMlaInputs::apply(x, w.q_down, w.q_norm, w.q_up, w.kv_down, w.kv_norm, w.kv_up, eps);
+MlaInputs half_mla_inputs(HalfFormat format, const Tensor& x, const MlaProjections& w, double eps) {
+  Tensors y = HalfMlaInputs::apply(format, x, w.q_down, w.q_norm, w.q_up, w.kv_down, w.kv_norm, w.kv_up, eps);
   return {y[0], y[1], y[2]};
 }
 
-Tensor half_head_loss(const Tensor& hidden_TD, const Tensor& head_WD, const Tensor& target_T,
-                      double divisor) {
+Tensor half_head_loss(HalfFormat format, const Tensor& hidden_TD, const Tensor& head_WD,
+                      const Tensor& target_T, double divisor) {
   const bool with_gradients =
       c10::GradMode::is_enabled() && (hidden_TD.requires_grad() || head_WD.requires_grad());
-  return HalfHeadLoss::apply(hidden_TD, head_WD, target_T, divisor, with_gradients);
+  return HalfHeadLoss::apply(format, hidden_TD, head_WD, target_T, divisor, with_gradients);
 }
 
 }  // namespace hadal

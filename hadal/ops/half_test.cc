@@ -41,9 +41,20 @@ Inputs with_gradients(const std::function<Tensor(const Inputs&)>& f, const Input
 }
 
 // Factors are rounded to 2^-12 and sums of a chunk to 2^-11 each; a chain of three products adds them up.
-constexpr double kHalfError = 5e-3;
+double allowed(HalfFormat format) {
+  return format == HalfFormat::kFp16 ? 5e-3 : 2e-2;  // bf16: to 2^-9 each
+}
+Products products_of(HalfFormat format) {
+  return format == HalfFormat::kFp16 ? Products::kF16 : Products::kBf16;
+}
 
-void expect_close(const std::function<Tensor(const Inputs&)>& half,
+class HalfProducts : public testing::TestWithParam<HalfFormat> {};
+INSTANTIATE_TEST_SUITE_P(Formats, HalfProducts, testing::Values(HalfFormat::kFp16, HalfFormat::kBf16),
+                         [](const auto& format) {
+                           return format.param == HalfFormat::kFp16 ? "Fp16" : "Bf16";
+                         });
+
+void expect_close(HalfFormat format, const std::function<Tensor(const Inputs&)>& half,
                   const std::function<Tensor(const Inputs&)>& full, const Inputs& inputs) {
   const Inputs got = with_gradients(half, inputs), want = with_gradients(full, inputs);
   for (size_t i = 0; i < want.size(); ++i) {
@@ -51,7 +62,7 @@ void expect_close(const std::function<Tensor(const Inputs&)>& half,
     ASSERT_TRUE(got[i].sizes().equals(want[i].sizes())) << "gradient " << i;
     const double size = want[i].norm().item<double>();
     EXPECT_GT(size, 0) << i;
-    EXPECT_LE((got[i] - want[i]).norm().item<double>(), kHalfError * size)
+    EXPECT_LE((got[i] - want[i]).norm().item<double>(), allowed(format) * size)
         << (i ? "gradient " : "value ") << i;
   }
 }
@@ -60,17 +71,19 @@ Tensor mlp_f32(const Tensor& x, const Tensor& gate, const Tensor& up, const Tens
   return fused_swiglu(x.matmul(gate.t()), x.matmul(up.t())).matmul(down.t());
 }
 
-TEST(HalfProducts, LinearIsCloseToF32) {
-  expect_close([](const auto& x) { return half_linear(x[0], x[1]); },
-               [](const auto& x) { return x[0].matmul(x[1].t()); },
-               {noise({3, 50, 70}, 0.1, 100.0), noise({45, 70}, 0.2, 0.02)});
+TEST_P(HalfProducts, LinearIsCloseToF32) {
+  expect_close(
+      GetParam(), [](const auto& x) { return half_linear(GetParam(), x[0], x[1]); },
+      [](const auto& x) { return x[0].matmul(x[1].t()); },
+      {noise({3, 50, 70}, 0.1, 100.0), noise({45, 70}, 0.2, 0.02)});
 }
 
-TEST(HalfProducts, MlpIsCloseToF32ForWidthsThatFillPackedUnitsOrNot) {
+TEST_P(HalfProducts, MlpIsCloseToF32ForWidthsThatFillPackedUnitsOrNot) {
   for (const int64_t F : {20, 64})
-    expect_close([](const auto& x) { return half_mlp(x[0], x[1], x[2], x[3]); },
-                 [](const auto& x) { return mlp_f32(x[0], x[1], x[2], x[3]); },
-                 {noise({90, 33}, 0.1), noise({F, 33}, 0.2), noise({F, 33}, 0.3), noise({33, F}, 0.4)});
+    expect_close(
+        GetParam(), [](const auto& x) { return half_mlp(GetParam(), x[0], x[1], x[2], x[3]); },
+        [](const auto& x) { return mlp_f32(x[0], x[1], x[2], x[3]); },
+        {noise({90, 33}, 0.1), noise({F, 33}, 0.2), noise({F, 33}, 0.3), noise({33, F}, 0.4)});
 }
 
 struct MoeCase {
@@ -80,28 +93,33 @@ struct MoeCase {
                    noise({E, D, M}, 0.5), noise({20, D}, 0.6), noise({20, D}, 0.7),   noise({D, 20}, 0.8)};
 };
 
-TEST(HalfProducts, ExpertsAreCloseToF32WithAndWithoutASharedOne) {
+TEST_P(HalfProducts, ExpertsAreCloseToF32WithAndWithoutASharedOne) {
   const MoeCase c;
   expect_close(
-      [&](const auto& x) { return half_moe(x[0], c.expert_TA, x[1], x[2], x[3], x[4], x[5], x[6], x[7]); },
+      GetParam(),
+      [&](const auto& x) {
+        return half_moe(GetParam(), x[0], c.expert_TA, x[1], x[2], x[3], x[4], x[5], x[6], x[7]);
+      },
       [&](const auto& x) {
         return fused_experts(x[0], c.expert_TA, x[1], x[2], x[3], x[4]) + mlp_f32(x[0], x[5], x[6], x[7]);
       },
       c.inputs);
   const Inputs routed(c.inputs.begin(), c.inputs.begin() + 5);
-  expect_close([&](const auto& x) { return half_experts(x[0], c.expert_TA, x[1], x[2], x[3], x[4]); },
-               [&](const auto& x) { return fused_experts(x[0], c.expert_TA, x[1], x[2], x[3], x[4]); },
-               routed);
+  expect_close(
+      GetParam(),
+      [&](const auto& x) { return half_experts(GetParam(), x[0], c.expert_TA, x[1], x[2], x[3], x[4]); },
+      [&](const auto& x) { return fused_experts(x[0], c.expert_TA, x[1], x[2], x[3], x[4]); }, routed);
 }
 
-TEST(HalfProducts, InputsOfAttentionAreCloseToF32) {
+TEST_P(HalfProducts, InputsOfAttentionAreCloseToF32) {
   const int64_t D = 40, Q = 24, C = 16, R = 8;
   const auto joined = [](const Tensor& query, const Tensor& kv, const Tensor& rope_key) {
     return concat({query, kv, rope_key}, -1);
   };
   expect_close(
+      GetParam(),
       [&](const auto& x) {
-        const MlaInputs in = half_mla_inputs(x[0], {x[1], x[2], x[3], x[4], x[5], x[6]}, 1e-6);
+        const MlaInputs in = half_mla_inputs(GetParam(), x[0], {x[1], x[2], x[3], x[4], x[5], x[6]}, 1e-6);
         return joined(in.query, in.kv, in.rope_key);
       },
       [&](const auto& x) {
@@ -114,15 +132,16 @@ TEST(HalfProducts, InputsOfAttentionAreCloseToF32) {
        noise({C + R, D}, 0.5), noise({C}, 0.6), noise({56, C}, 0.7)});
 }
 
-TEST(HalfProducts, HeadLossIsCloseToF32AlsoInSeveralPiecesOfRows) {
+TEST_P(HalfProducts, HeadLossIsCloseToF32AlsoInSeveralPiecesOfRows) {
   for (const int64_t W : {int64_t{30}, int64_t{400'000}}) {  // the second leaves room for 16 rows at a time
     const int64_t T = 37, D = 3;
     std::vector<int64_t> targets;
     for (int64_t t = 0; t < T; ++t) targets.push_back(t % 5 == 4 ? -100 : t * 7919 % W);
     const Tensor target_T = from_ints(targets);
-    expect_close([&](const auto& x) { return half_head_loss(x[0], x[1], target_T, 29.0); },
-                 [&](const auto& x) { return fused_head_loss(x[0], x[1], target_T, 29.0); },
-                 {noise({T, D}, 0.1, 3.0), noise({W, D}, 0.2, 3.0)});
+    expect_close(
+        GetParam(), [&](const auto& x) { return half_head_loss(GetParam(), x[0], x[1], target_T, 29.0); },
+        [&](const auto& x) { return fused_head_loss(x[0], x[1], target_T, 29.0); },
+        {noise({T, D}, 0.1, 3.0), noise({W, D}, 0.2, 3.0)});
   }
 }
 
@@ -139,24 +158,26 @@ struct AttentionCase {
   }
 };
 
-TEST(HalfProducts, AttentionIsCloseToF32WithAndWithoutDocuments) {
+TEST_P(HalfProducts, AttentionIsCloseToF32WithAndWithoutDocuments) {
   const AttentionCase c;
   const Tensor starts_BS = arange(0, c.S).div(70, "floor").mul(70).expand({c.B, c.S}).contiguous();
   for (const Tensor& documents : {Tensor(), starts_BS})
-    expect_close([&](const auto& x) { return c.run(x, Products::kF16, documents); },
-                 [&](const auto& x) { return c.run(x, Products::kF32, documents); }, c.inputs);
+    expect_close(
+        GetParam(), [&](const auto& x) { return c.run(x, products_of(GetParam()), documents); },
+        [&](const auto& x) { return c.run(x, Products::kF32, documents); }, c.inputs);
 }
 
-TEST(HalfProducts, AttentionThatKeepsItsInputsHasTheSameGradientsBitForBit) {
+TEST_P(HalfProducts, AttentionThatKeepsItsInputsHasTheSameGradientsBitForBit) {
   const AttentionCase c;
   const auto run = [&](bool keeps) {
-    return with_gradients([&](const auto& x) { return c.run(x, Products::kF16, Tensor(), keeps); }, c.inputs);
+    return with_gradients([&](const auto& x) { return c.run(x, products_of(GetParam()), Tensor(), keeps); },
+                          c.inputs);
   };
   const Inputs got = run(true), want = run(false);
   for (size_t i = 0; i < want.size(); ++i) EXPECT_TRUE(got[i].equal(want[i])) << i;
 }
 
-TEST(HalfProducts, NumberOfThreadsDoesNotChangeABit) {
+TEST_P(HalfProducts, NumberOfThreadsDoesNotChangeABit) {
   const int before = num_threads();
   const MoeCase c;
   std::vector<Inputs> runs;
@@ -164,22 +185,23 @@ TEST(HalfProducts, NumberOfThreadsDoesNotChangeABit) {
     set_num_threads(threads);
     runs.push_back(with_gradients(
         [&](const auto& x) {
-          return half_moe(x[0], c.expert_TA, x[1], x[2], x[3], x[4], x[5], x[6], x[7]) +
-                 half_mlp(x[0], x[5], x[6], x[7]);
+          return half_moe(GetParam(), x[0], c.expert_TA, x[1], x[2], x[3], x[4], x[5], x[6], x[7]) +
+                 half_mlp(GetParam(), x[0], x[5], x[6], x[7]);
         },
         c.inputs));
     const AttentionCase attention;
-    for (const Tensor& x : with_gradients(
-             [&](const auto& in) { return attention.run(in, Products::kF16, Tensor()); }, attention.inputs))
+    for (const Tensor& x :
+         with_gradients([&](const auto& in) { return attention.run(in, products_of(GetParam()), Tensor()); },
+                        attention.inputs))
       runs.back().push_back(x);
   }
   set_num_threads(before);
   for (size_t i = 0; i < runs[0].size(); ++i) EXPECT_TRUE(runs[0][i].equal(runs[1][i])) << i;
 }
 
-TEST(HalfProducts, AreRefusedByNameWhereTheyWouldBeSlow) {
+TEST(Products16, AreRefusedByNameWhereTheyWouldBeSlow) {
   EXPECT_EQ(products_named("bf16"), Products::kBf16);
-  if (half_is_fast()) {
+  if (half_is_fast(HalfFormat::kFp16)) {
     EXPECT_EQ(products_named("f16"), Products::kF16);
   } else {
     EXPECT_THROW(products_named("f16"), Error);

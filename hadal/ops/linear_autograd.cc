@@ -41,15 +41,21 @@ class Bf16Linear : public Function<Bf16Linear> {
 
 Products products_named(const std::string& precision) {
   HADAL_CHECK(precision == "f32" || precision == "bf16" || precision == "f16") << precision;
-  if (precision == "f16" && !half_is_fast())
+  if (precision == "f16" && !half_is_fast(HalfFormat::kFp16))
     throw Error(ErrorCode::kUnsupported,
                 "[ops.linear] precision f16 needs a processor with AVX512-FP16: got one without. Set "
                 "compute.precision to f32 or bf16.");
   return precision == "f16" ? Products::kF16 : precision == "bf16" ? Products::kBf16 : Products::kF32;
 }
 
+std::optional<HalfFormat> half_format(Products products) {
+  if (products == Products::kF16) return HalfFormat::kFp16;
+  if (products == Products::kBf16 && half_is_fast(HalfFormat::kBf16)) return HalfFormat::kBf16;
+  return std::nullopt;
+}
+
 Tensor linear(const Tensor& x, const Tensor& w, Products products) {
-  if (products == Products::kF16) return half_linear(x, w);
+  if (const auto format = half_format(products)) return half_linear(*format, x, w);
   return products == Products::kBf16 ? Bf16Linear::apply(x, w) : x.matmul(w.t());
 }
 

@@ -57,7 +57,9 @@ ModelConfig nano() {
 struct Options {
   ModelConfig config = nano();
   int64_t batch = 8, length = 256, steps = 10, threads = 0, workers = 0;
-  Products products = half_is_fast() ? Products::kF16 : Products::kF32;
+  Products products = half_is_fast(HalfFormat::kFp16)   ? Products::kF16
+                      : half_is_fast(HalfFormat::kBf16) ? Products::kBf16
+                                                        : Products::kF32;
 };
 
 Options parse(int argc, char** argv) {

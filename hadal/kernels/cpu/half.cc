@@ -1,13 +1,12 @@
+// The 16-bit kernels on AVX-512: fp16 where compiled with AVX512-FP16, bf16 otherwise, with AVX512-BF16.
 // Compiled once per instruction set, with HADAL_ISA naming the namespace. No standard library here, whose
 // templates would leak wide instructions into the program.
 #include "hadal/kernels/half.h"
 
 #include <stdint.h>
-#ifdef __AVX512FP16__
 #pragma GCC diagnostic ignored "-Wuninitialized"  // false alarms of g++ 12 on its own header, where inlined
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
-#endif
 
 #define HADAL_STR2(a) #a
 #define HADAL_STR(a) HADAL_STR2(a)
@@ -15,174 +14,17 @@
 namespace hadal::kernels::HADAL_ISA {
 namespace {
 
-#ifdef __AVX512FP16__
-
 inline __mmask16 tail16(int64_t n) {
   return n >= 16 ? (__mmask16)0xFFFF : n <= 0 ? (__mmask16)0 : (__mmask16)((1u << n) - 1);
 }
 inline __mmask32 tail32(int64_t n) {
   return n >= 32 ? 0xFFFFFFFFu : n <= 0 ? 0u : (1u << n) - 1;
 }
-inline __m256i to_half(__m512 x) {
-  return _mm256_castph_si256(_mm512_cvtxps_ph(x));
-}
-inline __m512 low_floats(__m512h x) {
-  return _mm512_cvtxph_ps(_mm512_castph512_ph256(x));
-}
-inline __m512 high_floats(__m512h x) {
-  return _mm512_cvtxph_ps(_mm256_castsi256_ph(_mm512_extracti64x4_epi64(_mm512_castph_si512(x), 1)));
-}
-
-// The left factor's values twice in 32 bits, for a block of rows and of K: broadcasting 32 bits costs a load
-// alone, 16 bits also a turn of a multiplier's port. Row by row, or column by column (8 rows to a tile).
-constexpr int kTileRows = 8;
-constexpr int64_t kRowBlock = 128, kBlock = 256;  // of K: 96 columns of b then just fit the first cache
-
-inline __m512i twice(__m256i x) {
-  const __m512i wide = _mm512_cvtepu16_epi32(x);
-  return _mm512_or_si512(wide, _mm512_slli_epi32(wide, 16));
-}
-
-void expand_rows(const uint16_t* a, int64_t a_row, int64_t rows, int64_t K, uint32_t* to) {
-  for (int64_t i = 0; i < rows; ++i, a += a_row, to += kBlock)
-    for (int64_t k = 0; k < K; k += 16)
-      _mm512_storeu_si512(to + k, twice(_mm256_maskz_loadu_epi16(tail16(K - k), a + k)));
-}
-
-// to [rows / 8][kBlock][8]. A cache line of a row at a time.
-void expand_columns(const uint16_t* a, int64_t a_k, int64_t rows, int64_t K, uint32_t* to) {
-  for (int64_t i = 0; i < rows; i += 32, a += 32, to += 32 * kBlock) {
-    const __mmask32 m = tail32(rows - i);
-    for (int64_t k = 0; k < K; ++k) {
-      const __m512i x = _mm512_maskz_loadu_epi16(m, a + k * a_k);
-      const __m512i low = twice(_mm512_castsi512_si256(x)), high = twice(_mm512_extracti64x4_epi64(x, 1));
-      uint32_t* at = to + k * kTileRows;
-      _mm256_storeu_si256((__m256i*)at, _mm512_castsi512_si256(low));
-      _mm256_storeu_si256((__m256i*)(at + 8 * kBlock), _mm512_extracti64x4_epi64(low, 1));
-      _mm256_storeu_si256((__m256i*)(at + 16 * kBlock), _mm512_castsi512_si256(high));
-      _mm256_storeu_si256((__m256i*)(at + 24 * kBlock), _mm512_extracti64x4_epi64(high, 1));
-    }
-  }
-}
-
-// What a tile reads and writes: `rows` of c from b's columns on.
-struct Tile {
-  const uint32_t* a;
-  const uint16_t* b;
-  int64_t b_unit, b_k;
-  float* c;
-  int64_t c_row, K, columns;
-  float alpha;
-  bool add;
-};
-
-// Sums of one chunk stay in registers, those of the chunks in `sum`, on the stack and so in the first cache.
-template <int MR, int NV, bool kColumns>
-void tile(const Tile& p) {
-  alignas(64) float sum[MR * NV * 32];
-  const __mmask32 load = tail32(p.columns - (NV - 1) * 32);
-  const uint16_t* b = p.b;
-  for (int64_t first = 0; first < p.K; first += kHalfChunk) {
-    const int64_t end = first + kHalfChunk < p.K ? first + kHalfChunk : p.K;
-    __m512h x[MR][NV];
-#pragma GCC unroll 8
-    for (int i = 0; i < MR; ++i)
-#pragma GCC unroll 3
-      for (int v = 0; v < NV; ++v) x[i][v] = _mm512_setzero_ph();
-    const uint32_t* a = p.a + (kColumns ? first * kTileRows : first);
-    for (int64_t k = first; k < end; ++k, b += p.b_k, a += kColumns ? kTileRows : 1) {
-      __m512h bv[NV];
-#pragma GCC unroll 3
-      for (int v = 0; v < NV; ++v)
-        bv[v] = _mm512_castsi512_ph(v + 1 < NV ? _mm512_loadu_si512(b + v * p.b_unit)
-                                               : _mm512_maskz_loadu_epi16(load, b + v * p.b_unit));
-#pragma GCC unroll 8
-      for (int i = 0; i < MR; ++i) {
-        const __m512h av = _mm512_castsi512_ph(_mm512_set1_epi32((int)a[kColumns ? i : i * kBlock]));
-#pragma GCC unroll 3
-        for (int v = 0; v < NV; ++v) x[i][v] = _mm512_fmadd_ph(av, bv[v], x[i][v]);
-      }
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < MR; ++i)
-#pragma GCC unroll 3
-      for (int v = 0; v < NV; ++v) {
-        float* s = sum + (i * NV + v) * 32;
-        __m512 low = low_floats(x[i][v]), high = high_floats(x[i][v]);
-        if (first > 0) {
-          low = _mm512_add_ps(low, _mm512_load_ps(s)), high = _mm512_add_ps(high, _mm512_load_ps(s + 16));
-        }
-        if (end < p.K) {
-          _mm512_store_ps(s, low), _mm512_store_ps(s + 16, high);
-          continue;
-        }
-        const __m512 alpha = _mm512_set1_ps(p.alpha);
-        low = _mm512_mul_ps(low, alpha), high = _mm512_mul_ps(high, alpha);
-        float* to = p.c + i * p.c_row + v * 32;
-        const __mmask16 m0 = tail16(p.columns - v * 32), m1 = tail16(p.columns - v * 32 - 16);
-        if (p.add) {
-          low = _mm512_add_ps(low, _mm512_maskz_loadu_ps(m0, to));
-          high = _mm512_add_ps(high, _mm512_maskz_loadu_ps(m1, to + 16));
-        }
-        _mm512_mask_storeu_ps(to, m0, low), _mm512_mask_storeu_ps(to + 16, m1, high);
-      }
-  }
-}
-
-template <int NV, bool kColumns>
-void strip(Tile p, int64_t rows) {
-  int64_t i = 0;
-  for (; i + kTileRows <= rows; i += kTileRows, p.a += kTileRows * kBlock, p.c += kTileRows * p.c_row)
-    tile<kTileRows, NV, kColumns>(p);
-  switch (rows - i) {
-    case 7:
-      return tile<7, NV, kColumns>(p);
-    case 6:
-      return tile<6, NV, kColumns>(p);
-    case 5:
-      return tile<5, NV, kColumns>(p);
-    case 4:
-      return tile<4, NV, kColumns>(p);
-    case 3:
-      return tile<3, NV, kColumns>(p);
-    case 2:
-      return tile<2, NV, kColumns>(p);
-    case 1:
-      return tile<1, NV, kColumns>(p);
-  }
-}
-
-template <bool kColumns>
-void all_columns(const HalfProduct& p, Tile tile, int64_t rows, int64_t first_k) {
-  for (int64_t column = 0; column < p.N;) {
-    const int64_t units = (p.N - column + 31) / 32, take = units == 4 ? 2 : units > 3 ? 3 : units;
-    Tile part = tile;
-    part.b = p.b + column / 32 * p.b_unit + first_k * p.b_k, part.c += column, part.columns = p.N - column;
-    if (take == 3) strip<3, kColumns>(part, rows);
-    if (take == 2) strip<2, kColumns>(part, rows);
-    if (take == 1) strip<1, kColumns>(part, rows);
-    column += take * 32;
-  }
-}
-
-void multiply(const HalfProduct& p) {
-  alignas(64) uint32_t a[kRowBlock * kBlock];
-  for (int64_t first = 0; first < p.K; first += kBlock)
-    for (int64_t row = 0; row < p.M; row += kRowBlock) {
-      const int64_t K = first + kBlock < p.K ? kBlock : p.K - first;
-      const int64_t rows = row + kRowBlock < p.M ? kRowBlock : p.M - row;
-      const uint16_t* from = p.a + row * p.a_row + first * p.a_k;
-      const Tile tile{a,       nullptr, p.b_unit, p.b_k,   p.c + row * p.c_row,
-                      p.c_row, K,       0,        p.alpha, p.add || first > 0};
-      if (p.a_k == 1) {
-        expand_rows(from, p.a_row, rows, K, a);
-        all_columns<false>(p, tile, rows, first);
-      } else {
-        expand_columns(from, p.a_k, rows, K, a);
-        all_columns<true>(p, tile, rows, first);
-      }
-    }
-}
+#ifdef __AVX512FP16__
+#include "hadal/kernels/cpu/half_product_fp16.h"
+#else
+#include "hadal/kernels/cpu/half_product_bf16.h"
+#endif
 
 float max_abs(const float* x, int64_t n) {
   __m512 top[4];
@@ -241,8 +83,8 @@ inline void transpose16(__m512 r[16]) {
 
 void pack_transposed(const float* x, float scale, uint16_t* y, int64_t N, int64_t K) {
   const __m512 s = _mm512_set1_ps(scale);
-  for (int64_t n = 0; n < N; n += 16) {
-    uint16_t* unit = y + n / 32 * 32 * K + n % 32;
+  for (int64_t n = 0; n < (N + kHalfUnit - 1) / kHalfUnit * kHalfUnit; n += 16) {
+    uint16_t* unit = y + n / kHalfUnit * kHalfUnit * K;
     for (int64_t k = 0; k < K; k += 16) {
       const __mmask16 m = tail16(K - k);
       __m512 r[16];
@@ -251,14 +93,8 @@ void pack_transposed(const float* x, float scale, uint16_t* y, int64_t N, int64_
         r[i] =
             n + i < N ? _mm512_mul_ps(_mm512_maskz_loadu_ps(m, x + (n + i) * K + k), s) : _mm512_setzero_ps();
       transpose16(r);
-#pragma GCC unroll 16
-      for (int i = 0; i < 16; ++i)
-        if (k + i < K) _mm256_storeu_si256((__m256i*)(unit + (k + i) * 32), to_half(r[i]));
+      store_packed(unit, n % kHalfUnit, r, k, K);
     }
-  }
-  if (((N + 15) / 16) % 2) {  // the last unit's right half has no rows
-    uint16_t* unit = y + N / 32 * 32 * K + 16;
-    for (int64_t k = 0; k < K; ++k) _mm256_storeu_si256((__m256i*)(unit + k * 32), _mm256_setzero_si256());
   }
 }
 
@@ -408,140 +244,6 @@ void attention_backward(const HalfKernels::Attention& x, const HalfKernels::Atte
     }
   }
 }
-
-#else  // the oracle: what the above computes, in plain words; sums in fp32 throughout
-
-union Bits {
-  float f;
-  uint32_t u;
-};
-
-float from_half(uint16_t h) {
-  const uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = (h >> 10) & 31, mantissa = h & 1023;
-  Bits bits;
-  if (exponent == 0) {
-    bits.f = (float)mantissa * 5.9604644775390625e-8f;  // 2^-24
-    bits.u |= sign;
-  } else {
-    bits.u = sign | (exponent == 31 ? 0x7F800000u : (exponent + 112) << 23) | mantissa << 13;
-  }
-  return bits.f;
-}
-
-// To the nearest, ties to even.
-uint16_t to_half(float x) {
-  Bits bits = {x};
-  const uint32_t sign = (bits.u >> 16) & 0x8000;
-  bits.u &= 0x7FFFFFFF;
-  if (bits.u > 0x7F800000) return (uint16_t)(sign | 0x7E00);
-  if (bits.u >= 0x477FF000) return (uint16_t)(sign | 0x7C00);
-  if (bits.u < 0x38800000) {  // below 2^-14: adding 0.5 leaves multiples of 2^-24
-    bits.f += 0.5f;
-    return (uint16_t)(sign | (bits.u - 0x3F000000));
-  }
-  return (uint16_t)(sign | ((bits.u - 0x38000000 + 0xFFF + ((bits.u >> 13) & 1)) >> 13));
-}
-
-void multiply(const HalfProduct& p) {
-  for (int64_t i = 0; i < p.M; ++i)
-    for (int64_t j = 0; j < p.N; ++j) {
-      float sum = 0;
-      for (int64_t k = 0; k < p.K; ++k)
-        sum +=
-            from_half(p.a[i * p.a_row + k * p.a_k]) * from_half(p.b[j / 32 * p.b_unit + k * p.b_k + j % 32]);
-      float* c = p.c + i * p.c_row + j;
-      *c = p.alpha * sum + (p.add ? *c : 0.0f);
-    }
-}
-
-float max_abs(const float* x, int64_t n) {
-  float top = 0;
-  for (int64_t i = 0; i < n; ++i) top = __builtin_fabsf(x[i]) > top ? __builtin_fabsf(x[i]) : top;
-  return top;
-}
-
-void round_half(const float* x, float scale, uint16_t* y, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) y[i] = to_half(x[i] * scale);
-}
-
-void pack_transposed(const float* x, float scale, uint16_t* y, int64_t N, int64_t K) {
-  for (int64_t n = 0; n < (N + 31) / 32 * 32; ++n)
-    for (int64_t k = 0; k < K; ++k)
-      y[n / 32 * 32 * K + k * 32 + n % 32] = n < N ? to_half(x[n * K + k] * scale) : 0;
-}
-
-float sigmoid(float x) {
-  return 1.0f / (1.0f + __builtin_expf(-x));
-}
-
-float swiglu(const float* gate_up, float* hidden, int64_t rows, int64_t M) {
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t i = 0; i < M; ++i) {
-      const float g = gate_up[r * 2 * M + i];
-      hidden[r * M + i] = g * sigmoid(g) * gate_up[r * 2 * M + M + i];
-    }
-  return max_abs(hidden, rows * M);
-}
-
-void swiglu_backward(HalfKernels::SwigluBackward& x, int64_t rows, int64_t M) {
-  for (int64_t r = 0; r < rows; ++r) {
-    float dot = 0;
-    for (int64_t i = 0; i < M; ++i) {
-      const int64_t at = r * 2 * M + i;
-      const float g = x.gate_up[at], u = x.gate_up[at + M], d = x.dhidden[r * M + i], s = sigmoid(g);
-      const float w = x.weight ? x.weight[r] : 1.0f;
-      dot += d * g * s * u;
-      x.hidden[r * M + i] = w * g * s * u;
-      x.dgate_up[at] = w * d * u * (s + g * s * (1.0f - s));
-      x.dgate_up[at + M] = w * d * g * s;
-    }
-    if (x.dweight) x.dweight[r] = dot;
-  }
-  x.max_dgate_up = max_abs(x.dgate_up, rows * 2 * M), x.max_hidden = max_abs(x.hidden, rows * M);
-}
-
-void cross_entropy(float* logit, const int64_t* target, float* loss, uint16_t* dlogit, int64_t dlogit_row,
-                   float scale, int64_t rows, int64_t W) {
-  for (int64_t r = 0; r < rows; ++r, logit += W, dlogit += dlogit_row) {
-    float top = logit[0], sum = 0;
-    for (int64_t w = 0; w < W; ++w) top = logit[w] > top ? logit[w] : top;
-    const float wanted = target[r] < 0 ? 0.0f : logit[target[r]];
-    for (int64_t w = 0; w < W; ++w) sum += logit[w] = __builtin_expf(logit[w] - top);
-    loss[r] = target[r] < 0 ? 0.0f : top + __builtin_logf(sum) - wanted;
-    for (int64_t w = 0; w < W; ++w)
-      dlogit[w] = target[r] < 0 ? 0 : to_half((logit[w] - (w == target[r] ? sum : 0.0f)) * (scale / sum));
-  }
-}
-
-void attention_exp(const HalfKernels::Attention& x, uint16_t* prob, float* inverse, float* lse,
-                   int64_t rows) {
-  for (int64_t r = 0; r < rows; ++r) {
-    const float* score = x.score + r * x.L;
-    const int64_t begin = x.first ? x.first[r] : 0, end = x.visible + r < x.L ? x.visible + r : x.L;
-    float top = score[begin], sum = 0;
-    for (int64_t l = begin; l < end; ++l) top = score[l] > top ? score[l] : top;
-    for (int64_t l = 0; l < x.L; ++l) {
-      const float e = l < begin || l >= end ? 0.0f : __builtin_expf(x.scale * (score[l] - top));
-      prob[r * x.L + l] = to_half(e * kHalfLimit);
-      sum += e;
-    }
-    inverse[r] = 1.0f / sum, lse[r] = x.scale * top + __builtin_logf(sum);
-  }
-}
-
-void attention_backward(const HalfKernels::Attention& x, const HalfKernels::AttentionBackward& d,
-                        int64_t rows) {
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t l = 0; l < x.L; ++l) {
-      const bool seen = l >= (x.first ? x.first[r] : 0) && l < x.visible + r;
-      const float p = seen ? __builtin_expf(x.scale * x.score[r * x.L + l] - d.lse[r]) : 0.0f;
-      d.prob[r * d.stride + l] = to_half(p * kHalfLimit);
-      d.dscore[r * d.stride + l] =
-          seen ? to_half(p * (d.dprob[r * x.L + l] - d.delta[r]) * d.dscore_scale) : 0;
-    }
-}
-
-#endif
 
 }  // namespace
 
