@@ -19,7 +19,7 @@ target_compile_features(hadal_public INTERFACE cxx_std_20)
 target_link_libraries(hadal_public INTERFACE hadal_engine hadal_checkpoint hadal_tokenizer hadal_planner hadal_config
                                              hadal_base)
 
-set(installed_modules base config kernels network planner tokenizer checkpoint engine)
+set(installed_modules base config kernels network parallel planner tokenizer checkpoint engine)
 foreach(module ${installed_modules})
   set_target_properties(hadal_${module} PROPERTIES EXPORT_NAME ${module})
   install(TARGETS hadal_${module} EXPORT hadal_targets

@@ -48,6 +48,12 @@ void finish(PlotCommandOptions& o) {
   require_utf8(o.title, "--title");
 }
 
+void finish(PlanOptions& o) {
+  if (o.preset.empty() == o.config.empty())
+    throw CLI::ValidationError("--preset", "say which model: one of --preset and --config");
+  if (o.gpus == 0) throw CLI::ValidationError("--gpus", "say how many GPUs there are");
+}
+
 template <class Options>
 void finish(Options&) {}
 
@@ -60,10 +66,17 @@ struct Commands {
   template <class Options>
   void add(CLI::App& parent, const char* name, const char* help, void (*declare)(CLI::App&, Options&),
            std::function<int(const Options&)> handle) {
-    CLI::App* command = parent.add_subcommand(name, help);
+    add_to<Options>(*parent.add_subcommand(name, help), declare, handle);
+  }
+
+  // A command that may have others below it: chosen if none of them is.
+  template <class Options>
+  void add_to(CLI::App& command, void (*declare)(CLI::App&, Options&),
+              std::function<int(const Options&)> handle) {
     auto options = std::make_shared<Options>();
-    declare(*command, *options);
-    command->callback([this, options, handle] {
+    declare(command, *options);
+    command.callback([this, &command, options, handle] {
+      if (!command.get_subcommands().empty()) return;
       finish(*options);
       chosen = [options, handle] { return handle(*options); };
     });
@@ -120,7 +133,9 @@ void add_commands(Commands& all, const Handlers& handlers, char** argv) {
   all.add<LaunchOptions>(app, "launch", "a command as several ranks on this machine", add_launch, run_launch);
   all.add<BenchServeOptions>(bench, "serve", "load for a running server: latency, throughput, goodput",
                              add_bench_serve, run_bench_serve);
-  CLI::App& plan = *app.add_subcommand("plan", "parallel training on paper");
+  CLI::App& plan = *app.add_subcommand(
+      "plan", "a training cluster on paper: memory, traffic, speed, cost; or its best layouts");
+  all.add_to<PlanOptions>(plan, add_plan, run_plan);
   all.add<PlanScheduleOptions>(plan, "schedule",
                                "what each rank of a pipeline does when, and how long it waits",
                                add_plan_schedule, run_plan_schedule);

@@ -47,6 +47,7 @@ int run_data_info(const DataOptions& options);
 int run_data_verify(const DataOptions& options);
 int run_bench(const BenchCommandOptions& options);
 int run_bench_serve(const BenchServeOptions& options);
+int run_plan(const PlanOptions& options);
 int run_plan_schedule(const PlanScheduleOptions& options);
 int run_plan_experts(const PlanExpertsOptions& options);
 int run_launch(const LaunchOptions& options);

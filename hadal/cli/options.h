@@ -199,6 +199,17 @@ struct BenchCommandOptions {
   bool json = false;
 };
 
+struct PlanOptions {
+  std::string preset, config;  // the model: one of them
+  int64_t gpus = 0;
+  std::string layout;  // "": propose some
+  int64_t batch = 15360, length = 4096, top = 10;
+  std::string precision = "fp8", moments = "bf16", hardware = "h800";
+  std::vector<std::pair<std::string, std::string>> facts;  // over those of the hardware
+  std::string svg;                                         // file to write; "": none
+  bool json = false;
+};
+
 struct PlanScheduleOptions {
   std::string kind = "dualpipe";
   int64_t ranks = 8, microbatches = 20, chunks = 2;
@@ -258,6 +269,7 @@ void add_data_convert(CLI::App& app, DataOptions& options);
 void add_data_info(CLI::App& app, DataOptions& options);
 void add_data_verify(CLI::App& app, DataOptions& options);
 void add_bench(CLI::App& app, BenchCommandOptions& options);
+void add_plan(CLI::App& app, PlanOptions& options);
 void add_plan_schedule(CLI::App& app, PlanScheduleOptions& options);
 void add_plan_experts(CLI::App& app, PlanExpertsOptions& options);
 void add_launch(CLI::App& app, LaunchOptions& options);

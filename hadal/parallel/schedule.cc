@@ -169,23 +169,6 @@ std::vector<Action> dualpipe_v(int r, int P, int C) {
   return dual(RankList({r, 2 * P - 1 - r}), P, r, C, /*unpaired_first=*/r == P - 1);
 }
 
-void check_shape(ScheduleKind kind, const ScheduleShape& s) {
-  const auto need = [&](bool good, const char* what) {
-    if (!good)
-      throw Error(ErrorCode::kInvalidArgument,
-                  cat("[parallel.schedule] ", name(kind), " with ", s.ranks, " ranks, ", s.microbatches,
-                      " micro-batches and ", s.chunks, " chunks a rank: need ", what, "."));
-  };
-  need(s.ranks >= 1 && s.microbatches >= 1 && s.chunks >= 1, "at least one of each");
-  if (kind == ScheduleKind::kInterleaved)
-    need(s.microbatches % s.ranks == 0, "micro-batches a multiple of the ranks");
-  if (kind == ScheduleKind::kDualPipe)
-    need(s.ranks % 2 == 0 && s.microbatches % 2 == 0 && s.microbatches >= 2 * s.ranks,
-         "an even number of ranks and of micro-batches, and twice as many micro-batches as ranks");
-  if (kind == ScheduleKind::kDualPipeV)
-    need(s.microbatches >= 2 * s.ranks, "twice as many micro-batches as ranks");
-}
-
 }  // namespace
 
 const char* name(ScheduleKind kind) {
@@ -250,8 +233,25 @@ std::vector<int> Schedule::stages_of(int rank) const {
   return out;
 }
 
+void check_schedule(ScheduleKind kind, const ScheduleShape& s) {
+  const auto need = [&](bool good, const char* what) {
+    if (!good)
+      throw Error(ErrorCode::kInvalidArgument,
+                  cat("[parallel.schedule] ", name(kind), " with ", s.ranks, " ranks, ", s.microbatches,
+                      " micro-batches and ", s.chunks, " chunks a rank: need ", what, "."));
+  };
+  need(s.ranks >= 1 && s.microbatches >= 1 && s.chunks >= 1, "at least one of each");
+  if (kind == ScheduleKind::kInterleaved)
+    need(s.microbatches % s.ranks == 0, "micro-batches a multiple of the ranks");
+  if (kind == ScheduleKind::kDualPipe)
+    need(s.ranks % 2 == 0 && s.microbatches % 2 == 0 && s.microbatches >= 2 * s.ranks,
+         "an even number of ranks and of micro-batches, and twice as many micro-batches as ranks");
+  if (kind == ScheduleKind::kDualPipeV)
+    need(s.microbatches >= 2 * s.ranks, "twice as many micro-batches as ranks");
+}
+
 Schedule make_schedule(ScheduleKind kind, const ScheduleShape& shape) {
-  check_shape(kind, shape);
+  check_schedule(kind, shape);
   const int P = shape.ranks, C = shape.microbatches, V = shape.chunks;
   Schedule schedule{.kind = kind, .shape = shape, .stages = P, .actions = {}};
   if (kind == ScheduleKind::kInterleaved) schedule.stages = P * V;

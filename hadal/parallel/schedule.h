@@ -62,6 +62,8 @@ struct Schedule {
 
 // Throws invalid_argument if the kind cannot have this shape, saying what it needs (DualPipe: P and C even, C
 // >= 2P; DualPipeV: C >= 2P; interleaved: C a multiple of P).
+void check_schedule(ScheduleKind kind, const ScheduleShape& shape);
+// The same check, then the lists.
 Schedule make_schedule(ScheduleKind kind, const ScheduleShape& shape);
 
 }  // namespace hadal

@@ -29,7 +29,8 @@ const char* letter(Pass pass) {
 
 class Clockwork {
  public:
-  Clockwork(const Schedule& schedule, const PassTimes& times) : schedule_(schedule), times_(times) {
+  Clockwork(const Schedule& schedule, const Durations& durations)
+      : schedule_(schedule), durations_(durations) {
     const auto n = static_cast<size_t>(schedule.stages * schedule.shape.microbatches);
     forward_.assign(n, -1), input_.assign(n, -1), weight_.assign(n, -1);
   }
@@ -47,7 +48,7 @@ class Clockwork {
           const Action& a = schedule_.actions[r][next[r]];
           const double ready = ready_at(a, static_cast<int>(r));
           if (ready < 0) break;
-          const double begin = std::max(ready, free_at[r]), end = begin + times_.of(a.pass);
+          const double begin = std::max(ready, free_at[r]), end = begin + durations_(a);
           free_at[r] = end;
           done(a, end);
           result_.ranks[r].push_back({a, begin, end});
@@ -136,7 +137,7 @@ class Clockwork {
   }
 
   const Schedule& schedule_;
-  const PassTimes& times_;
+  const Durations& durations_;
   Simulation result_;
   std::vector<double> forward_, input_, weight_;  // [stage, micro-batch]: when done; -1: not yet
 };
@@ -165,8 +166,12 @@ double PassTimes::of(Pass pass) const {
   return 0;
 }
 
+Simulation simulate(const Schedule& schedule, const Durations& durations) {
+  return Clockwork(schedule, durations).run();
+}
+
 Simulation simulate(const Schedule& schedule, const PassTimes& times) {
-  return Clockwork(schedule, times).run();
+  return simulate(schedule, [&](const Action& a) { return times.of(a.pass); });
 }
 
 std::string schedule_text(const Schedule& schedule) {

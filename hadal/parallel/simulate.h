@@ -1,6 +1,7 @@
 // A schedule played against a clock, without communication time: when everything happens, how long each rank
 // waits, and what it must hold. Torch-free.
 #pragma once
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -29,8 +30,12 @@ struct Simulation {
   std::vector<int> peak_waiting;  // of these, with their weight gradient alone outstanding
 };
 
+// How long an action takes where stages differ.
+using Durations = std::function<double(const Action&)>;
+
 // Throws internal if the schedule is wrong: something missing, done twice, done on the wrong rank, or a
 // deadlock, with the actions that wait for each other.
+Simulation simulate(const Schedule& schedule, const Durations& durations);
 Simulation simulate(const Schedule& schedule, const PassTimes& times);
 
 // "F3@0": the forward of micro-batch 3 through stage 0; B whole backward, I and W its parts; "F4@0&B1@7" a
