@@ -5,6 +5,7 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 install(TARGETS hadal RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT programs)
+install(TARGETS hadal-box RUNTIME DESTINATION libexec/hadal COMPONENT programs)
 if(TARGET hadal-compute)
   # Where hadal looks for it, whatever CMAKE_INSTALL_LIBEXECDIR says.
   install(TARGETS hadal-compute RUNTIME DESTINATION libexec/hadal COMPONENT programs)

@@ -141,6 +141,11 @@ void add_commands(Commands& all, const Handlers& handlers, char** argv) {
                                add_plan_schedule, run_plan_schedule);
   all.add<PlanExpertsOptions>(plan, "experts", "which device serves which experts, the busy ones twice",
                               add_plan_experts, run_plan_experts);
+  CLI::App& sandbox = *app.add_subcommand("sandbox", "run a program that nobody trusts");
+  all.add<SandboxOptions>(sandbox, "run", "a command without network, files and neighbours, within limits",
+                          add_sandbox_run, run_sandbox_run);
+  all.add<SandboxOptions>(sandbox, "check", "which walls this system gives", add_sandbox_check,
+                          run_sandbox_check);
   all.add<PlotCommandOptions>(app, "plot", "curves of training runs as one HTML page", add_plot, run_plot);
 
   CLI::App& tokenizer = *app.add_subcommand("tokenizer", "encode, decode, train and look at tokenizers");

@@ -230,6 +230,14 @@ struct LaunchOptions {
   bool program = false;
 };
 
+struct SandboxOptions {
+  std::vector<std::string> command;          // after --
+  std::vector<std::string> files, readable;  // copied into /box; shown under their own path
+  double wall_seconds = 10, cpu_seconds = 10;
+  int64_t memory_mib = 512, processes = 32, output_kib = 1024, tmp_mib = 64;
+  bool json = false;
+};
+
 struct BenchServeOptions {
   std::string url;
   std::string model, api_key_file;
@@ -273,6 +281,8 @@ void add_plan(CLI::App& app, PlanOptions& options);
 void add_plan_schedule(CLI::App& app, PlanScheduleOptions& options);
 void add_plan_experts(CLI::App& app, PlanExpertsOptions& options);
 void add_launch(CLI::App& app, LaunchOptions& options);
+void add_sandbox_run(CLI::App& app, SandboxOptions& options);
+void add_sandbox_check(CLI::App& app, SandboxOptions& options);
 void add_bench_serve(CLI::App& app, BenchServeOptions& options);
 void add_completion(CLI::App& app, CompletionOptions& options);
 void add_tokenizer_encode(CLI::App& app, TokenizerOptions& options);
