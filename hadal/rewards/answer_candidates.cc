@@ -169,6 +169,12 @@ std::string lower_case(std::string_view text) {
   return lower;
 }
 
+// A decimal comma or separators of thousands and nothing else.
+bool is_number(std::string_view text) {
+  size_t end = 0;
+  return !read_number(text, end).empty() && end == text.size();
+}
+
 // Has no word of a sentence: nothing but mathematics and names of up to two letters.
 bool looks_like_formula(std::string_view text) {
   return text.size() <= kMaxAnswerBytes && text.find('\n') == std::string_view::npos &&
@@ -180,22 +186,29 @@ bool looks_like_formula(std::string_view text) {
 std::vector<std::string> answer_candidates(std::string_view text, bool numbers) {
   std::vector<std::string> candidates;
   if (const auto tags = answer_tags(text); !tags.empty()) candidates.emplace_back(trimmed(tags.back()));
-  if (const std::vector<Box> boxes = find_boxes(text); !boxes.empty()) {
+  const std::vector<Box> boxes = find_boxes(text);
+  const std::string lower = lower_case(text);
+  const auto stated = [&](std::initializer_list<std::string_view> words, size_t behind) {
+    const size_t at = behind_last(lower, words);
+    if (at != std::string_view::npos && at >= behind)
+      add_statement(statement(text.substr(at)), numbers, candidates);
+  };
+  stated({"final answer is"}, boxes.empty() ? 0 : boxes.back().end);  // boxes before it held steps
+  if (!boxes.empty()) {
     const AnswerText boxed = boxed_answer(text, AnswerProfile::kEvaluation);
     if (boxed.status == AnswerStatus::kFound)
       candidates.push_back(with_percent(boxed.text, text.substr(boxes.back().end)));
   }
   if (const size_t mark = text.rfind("####"); mark != std::string_view::npos)
     candidates.emplace_back(statement(text.substr(mark + 4)));
-  const std::string lower = lower_case(text);
-  for (const auto& words : {std::initializer_list<std::string_view>{"final answer is", "final answer:"},
-                            std::initializer_list<std::string_view>{"answer is", "answer:"}})
-    if (const size_t at = behind_last(lower, words); at != std::string_view::npos)
-      add_statement(statement(text.substr(at)), numbers, candidates);
+  stated({"final answer is", "final answer:"}, 0);
+  stated({"answer is", "answer:"}, 0);
+  stated({"therefore,", "thus,", "hence,"}, 0);
   if (const std::string formula = last_formulas(text); !formula.empty()) candidates.push_back(formula);
+  const std::string number = numbers ? last_number(text) : "";
+  if (is_number(trimmed(text))) candidates.push_back(number);
   if (looks_like_formula(trimmed(text)) && formulas(text).empty()) candidates.emplace_back(trimmed(text));
-  if (numbers)
-    if (const std::string number = last_number(text); !number.empty()) candidates.push_back(number);
+  if (!number.empty()) candidates.push_back(number);
   std::erase_if(candidates, [](const std::string& one) { return trimmed(one).empty(); });
   return candidates;
 }

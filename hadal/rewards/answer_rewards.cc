@@ -45,17 +45,26 @@ class AnswerReward : public Reward {
   RewardScore score(const Task& task, const Completion& completion) const final {
     if (task.verifier != verifier_) return {.verdict = "not_asked"};
     if (trimmed(task.answer).empty()) return {.verdict = "bad_reference", .detail = "the task has no answer"};
-    const AnswerText answer = find_answer(completion.prefill + completion.text, profile_);
+    const AnswerText answer = find(completion.prefill + completion.text);
     if (answer.status != AnswerStatus::kFound) return {.value = 0, .verdict = name(answer.status)};
     return judge(task, answer.text);
   }
 
  private:
+  virtual AnswerText find(std::string_view text) const { return find_answer(text, profile_); }
   virtual RewardScore judge(const Task& task, const std::string& answer) const = 0;
 
   const char* verifier_;
   AnswerProfile profile_;
 };
+
+// Of what an evaluation may take for the answer the first that is mathematics.
+AnswerText readable_answer(std::string_view completion) {
+  const AnswerText rest = text_after_reasoning(completion);
+  if (rest.status != AnswerStatus::kFound) return rest;
+  const std::string answer = first_readable(answer_candidates(rest.text));
+  return answer.empty() ? AnswerText{} : AnswerText{.status = AnswerStatus::kFound, .text = answer};
+}
 
 class MathsReward : public AnswerReward {
  public:
@@ -63,6 +72,10 @@ class MathsReward : public AnswerReward {
       : AnswerReward("math", options.profile), options_(options) {}
 
  private:
+  AnswerText find(std::string_view text) const override {
+    return options_.profile == AnswerProfile::kReward ? find_answer(text, options_.profile)
+                                                      : readable_answer(text);
+  }
   RewardScore judge(const Task& task, const std::string& answer) const override {
     const MathVerdict verdict = judge_math(task.answer, answer, options_);
     if (verdict == MathVerdict::kBadReference)

@@ -23,6 +23,9 @@ struct MathOptions {
   bool any_names = false;         // f(x) and f(y) are the same
 };
 
+// The first of these that can be read as mathematics; none: an empty text.
+std::string first_readable(const std::vector<std::string>& candidates);
+
 // `reference` and `prediction`: answers without box or tag. Not symmetric: docs/rewards.md.
 MathVerdict judge_math(std::string_view reference, std::string_view prediction,
                        const MathOptions& options = {});

@@ -86,9 +86,10 @@ TEST(AnswerReward, ManyAnswersAreNone) {
   const RewardSet rewards = reward_set({"maths"});
   for (const char* text :
        {"\\boxed{41}\\boxed{42}", "\\boxed{41}, or rather: \\boxed{42}",
-        "<answer>41</answer><answer>42</answer>", "<answer>41, 42</answer>", "<answer>41 or 42</answer>",
-        "<answer>\\boxed{42} \\boxed{43}</answer>", "<answer></answer>", "\\boxed{}", "\\boxed{ }",
-        "<answer>How many? 42</answer>", "42", "the answer is 42", "#### 42"})
+        "<answer>41</answer><answer>42</answer>", "<answer>42</answer><answer>41</answer>",
+        "<answer>41, 42</answer>", "<answer>41 or 42</answer>", "<answer>\\boxed{42} \\boxed{43}</answer>",
+        "<answer></answer>", "\\boxed{}", "\\boxed{ }", "<answer>How many? 42</answer>", "42",
+        "the answer is 42", "#### 42"})
     EXPECT_EQ(rewards.score(math_task("42"), text).total, 0) << text;
 }
 
