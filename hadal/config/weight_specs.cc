@@ -6,24 +6,25 @@ namespace {
 using Specs = std::vector<WeightSpec>;
 
 void add_mlp(Specs& specs, const std::string& prefix, int64_t D, int64_t F) {
-  specs.push_back({prefix + "gate", {F, D}});
-  specs.push_back({prefix + "up", {F, D}});
-  specs.push_back({prefix + "down", {D, F}});
+  specs.push_back({prefix + "gate", {F, D}, WeightRole::kMatrix, WeightSplit::kOutputs});
+  specs.push_back({prefix + "up", {F, D}, WeightRole::kMatrix, WeightSplit::kOutputs});
+  specs.push_back({prefix + "down", {D, F}, WeightRole::kMatrix, WeightSplit::kInputs});
 }
 
 void add_mla(Specs& specs, const std::string& prefix, int64_t D, const MlaConfig& mla) {
   const int64_t H = mla.num_heads, K = mla.key_dim(), Q = mla.query_latent, C = mla.kv_latent;
   if (Q == 0) {
-    specs.push_back({prefix + "query", {H * K, D}});
+    specs.push_back({prefix + "query", {H * K, D}, WeightRole::kMatrix, WeightSplit::kOutputs});
   } else {
     specs.push_back({prefix + "q_down", {Q, D}});
     specs.push_back({prefix + "q_norm", {Q}, WeightRole::kNorm});
-    specs.push_back({prefix + "q_up", {H * K, Q}});
+    specs.push_back({prefix + "q_up", {H * K, Q}, WeightRole::kMatrix, WeightSplit::kOutputs});
   }
   specs.push_back({prefix + "kv_down", {C + mla.rope_dim, D}});
   specs.push_back({prefix + "kv_norm", {C}, WeightRole::kNorm});
-  specs.push_back({prefix + "kv_up", {H * (mla.nope_dim + mla.value_dim), C}});  // per head: k_up, then v_up
-  specs.push_back({prefix + "out", {D, H * mla.value_dim}});
+  const int64_t X = mla.nope_dim + mla.value_dim;  // per head: k_up, then v_up
+  specs.push_back({prefix + "kv_up", {H * X, C}, WeightRole::kMatrix, WeightSplit::kOutputs});
+  specs.push_back({prefix + "out", {D, H * mla.value_dim}, WeightRole::kMatrix, WeightSplit::kInputs});
 }
 
 void add_moe(Specs& specs, const std::string& prefix, int64_t D, const MoeConfig& moe) {
@@ -31,9 +32,9 @@ void add_moe(Specs& specs, const std::string& prefix, int64_t D, const MoeConfig
   specs.push_back({prefix + "router", {E, D}, WeightRole::kRouter});
   if (moe.choice == Choice::kGroupTopTwo)
     specs.push_back({prefix + "balance_bias", {E}, WeightRole::kBalanceBias});
-  specs.push_back({prefix + "experts.gate", {E, M, D}});
-  specs.push_back({prefix + "experts.up", {E, M, D}});
-  specs.push_back({prefix + "experts.down", {E, D, M}});
+  specs.push_back({prefix + "experts.gate", {E, M, D}, WeightRole::kMatrix, WeightSplit::kExperts});
+  specs.push_back({prefix + "experts.up", {E, M, D}, WeightRole::kMatrix, WeightSplit::kExperts});
+  specs.push_back({prefix + "experts.down", {E, D, M}, WeightRole::kMatrix, WeightSplit::kExperts});
   if (moe.num_shared > 0) add_mlp(specs, prefix + "shared.", D, moe.num_shared * M);
 }
 

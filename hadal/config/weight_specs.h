@@ -19,10 +19,19 @@ enum class WeightRole {
   kBalanceBias,  // [E], F32 always; no gradient, no decay, not a parameter
 };
 
+// How ranks that train one model together share a weight out (weight_share.h).
+enum class WeightSplit {
+  kNone,     // each has all of it
+  kExperts,  // over the ranks that share out experts, by its first dimension
+  kOutputs,  // over the ranks of tensor parallelism, by its first dimension: heads, columns of an MLP
+  kInputs,   // over them too, by its last dimension: what takes those in
+};
+
 struct WeightSpec {
   std::string name;            // ours, e.g. "layers.3.mla.kv_up"; MTP module j is layer num_layers + j
   std::vector<int64_t> shape;  // experts are stacked: [E, out, in]
   WeightRole role = WeightRole::kMatrix;
+  WeightSplit split = WeightSplit::kNone;
   int64_t num_values() const;
   bool stacked() const { return shape.size() == 3; }  // one checkpoint tensor per leading index
 };

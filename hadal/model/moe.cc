@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "hadal/base/check.h"
 #include "hadal/model/choose_experts.h"
 #include "hadal/ops/fused.h"
 #include "hadal/ops/half.h"
@@ -77,15 +78,21 @@ MoeOutput moe_block(const MoeConfig& moe, const MoeWeights& w, const Tensor& x_T
   Routing kept = result.routing;
   if (pass.kept_slots) kept.weight_TA = kept.weight_TA * pass.kept_slots(result.routing);
   const ExpertWeights& e = w.experts;
-  if (const auto format = half_format(pass.products); format && w.shared.gate.defined()) {
+  if (const auto format = half_format(pass.products); format && w.shared.gate.defined() && !pass.exchange) {
     result.y_TD = half_moe(*format, x_TD, kept.expert_TA, kept.weight_TA, e.gate_EMD, e.up_EMD, e.down_EDM,
                            w.shared.gate, w.shared.up, w.shared.down);
     return result;
   }
-  result.y_TD = pass.products != Products::kF32
-                    ? fused_experts(x_TD, kept.expert_TA, kept.weight_TA, e.gate_EMD, e.up_EMD, e.down_EDM,
-                                    pass.products)
-                    : experts(e, x_TD, kept);
+  if (pass.exchange) {
+    HADAL_CHECK(pass.products == Products::kF32) << "an exchange is of fp32";
+    result.y_TD = exchanged_experts(*pass.exchange, moe.num_experts, x_TD, kept.expert_TA, kept.weight_TA,
+                                    {e.gate_EMD, e.up_EMD, e.down_EDM});
+  } else if (pass.products != Products::kF32) {
+    result.y_TD =
+        fused_experts(x_TD, kept.expert_TA, kept.weight_TA, e.gate_EMD, e.up_EMD, e.down_EDM, pass.products);
+  } else {
+    result.y_TD = experts(e, x_TD, kept);
+  }
   if (w.shared.gate.defined()) result.y_TD = result.y_TD + mlp(w.shared, x_TD, pass).to(at::kFloat);
   result.y_TD = result.y_TD.to(x_TD.scalar_type());
   return result;

@@ -7,6 +7,7 @@
 
 namespace hadal {
 
+class ExpertExchange;
 struct Routing;
 
 // What the backward pass computes again instead of keeping it. Gradients are the same, bit for bit.
@@ -22,6 +23,8 @@ struct TrainingPass {
   Recompute recompute = Recompute::kNone;
   // Which (token, slot) pairs a MoE layer computes, bool [T, A] (V2's token dropping); empty: all.
   std::function<Tensor(const Routing&)> kept_slots;
+  // Where the experts are whose weights this process does not have; null: it has all. With kF32 only.
+  ExpertExchange* exchange = nullptr;
 };
 
 }  // namespace hadal

@@ -22,10 +22,15 @@ bool expanded_is_cheaper(const MlaConfig& mla, int64_t S) {
 
 }  // namespace
 
-Transformer::Transformer(ModelConfig config, ModelWeights weights)
-    : config_(std::move(config)), weights_(std::move(weights)) {
-  for_each_weight(config_, weights_, [](const WeightSpec& spec, Tensor& tensor) {
-    HADAL_CHECK(tensor.defined() && tensor.sizes().equals(spec.shape)) << spec.name;
+Transformer::Transformer(ModelConfig config, ModelWeights weights, const WeightShare& share)
+    : config_(std::move(config)), share_(share), mla_(config_.mla), weights_(std::move(weights)) {
+  mla_.num_heads /= share.tensor_ranks;
+  for_each_weight(config_, weights_, [&](const WeightSpec& spec, Tensor& tensor) {
+    HADAL_CHECK(tensor.defined()) << spec.name;
+    // Experts may have one more dimension, for gradients by sender: ops/fused.h.
+    const std::vector<int64_t> shape = shape_of(spec, share);
+    const bool by_sender = spec.split == WeightSplit::kExperts && tensor.dim() == 4;
+    HADAL_CHECK(tensor.sizes().slice(by_sender ? 1 : 0).equals(shape)) << spec.name;
   });
 }
 
@@ -45,7 +50,7 @@ Tensor Transformer::embed(const Tensor& ids_BS) const {
 Tensor Transformer::attention(int64_t index, const Tensor& normed_BSD, const Pass& pass, LatentRow* row,
                               Discarded& discarded) const {
   const MlaWeights& w = weights_.layers[static_cast<size_t>(index)].mla;
-  const MlaConfig& mla = config_.mla;
+  const MlaConfig& mla = mla_;
   const int64_t B = normed_BSD.size(0), S = normed_BSD.size(1), D = config_.width;
   HADAL_SHAPE(normed_BSD, B, S, D);
   const double scale = config_.softmax_scale();

@@ -30,8 +30,8 @@ struct Trace {
 
 class Transformer {
  public:
-  // REQUIRES: weights hold every tensor of weight_specs(config).
-  Transformer(ModelConfig config, ModelWeights weights);
+  // REQUIRES: weights hold every tensor of weight_specs(config), of `share` their parts.
+  Transformer(ModelConfig config, ModelWeights weights, const WeightShare& share = {});
 
   // Hidden states after the final norm, [B, S, D], of ids_BS (int64) at positions cache->length() onwards
   // (0 without a cache). With a cache the new rows are appended to it. Differentiable without a cache.
@@ -49,6 +49,7 @@ class Transformer {
   Tensor logits(const Tensor& hidden) const;
 
   const ModelConfig& config() const { return config_; }
+  const WeightShare& share() const { return share_; }
   ModelWeights& weights() { return weights_; }
   const ModelWeights& weights() const { return weights_; }
   at::ScalarType dtype() const { return weights_.embedding_WD.scalar_type(); }
@@ -72,6 +73,8 @@ class Transformer {
   Tensor recomputed_layer(int64_t index, const Tensor& x_BSD, const Pass& pass, LayerTrace& record) const;
 
   ModelConfig config_;
+  WeightShare share_;
+  MlaConfig mla_;  // with the heads of the share
   ModelWeights weights_;
 };
 

@@ -51,6 +51,18 @@ TEST(Weights, RandomStartDependsOnSeedAndNameOnly) {
   EXPECT_TRUE(a.final_norm.equal(full({32}, 1.0)));
 }
 
+TEST(Weights, APartStartsWithTheNumbersOfTheWhole) {
+  const WeightShare share{.expert_rank = 1, .expert_ranks = 2, .tensor_rank = 1, .tensor_ranks = 2};
+  ModelWeights whole = random_weights(all_features(), 1), part = random_weights(all_features(), 1, share);
+  std::vector<Tensor> parts;
+  for_each_weight(all_features(), part, [&](const WeightSpec&, Tensor& tensor) { parts.push_back(tensor); });
+  size_t next = 0;
+  for_each_weight(all_features(), whole, [&](const WeightSpec& spec, Tensor& tensor) {
+    const WeightPart p = part_of(spec, share);
+    EXPECT_TRUE(parts[next++].equal(tensor.narrow(p.dim, p.begin, p.size))) << spec.name;
+  });
+}
+
 TEST(Transformer, LaterTokensDoNotChangeEarlierOutputs) {
   NoGrad no_grad;
   const Transformer model(all_features(), random_weights(all_features(), 1));

@@ -19,16 +19,22 @@ void for_each_weight(const ModelConfig& config, ModelWeights& weights, const Wei
   if (config.tied_head) weights.head_WD = weights.embedding_WD;
 }
 
-ModelWeights random_weights(const ModelConfig& config, uint64_t seed) {
+ModelWeights random_weights(const ModelConfig& config, uint64_t seed, const WeightShare& share) {
   ModelWeights weights;
   for_each_weight(config, weights, [&](const WeightSpec& spec, Tensor& tensor) {
     const bool is_norm = spec.role == WeightRole::kNorm;
-    tensor = full(spec.shape, is_norm ? 1.0 : 0.0);
+    tensor = full(shape_of(spec, share), is_norm ? 1.0 : 0.0);
     if (is_norm || spec.role == WeightRole::kBalanceBias) return;
     float* value = static_cast<float*>(tensor.data_ptr());
     const uint64_t stream = stream_id(spec.name);
-    for (int64_t i = 0; i < spec.num_values(); ++i)
-      value[i] = static_cast<float>(config.init_std * normal(seed, stream, static_cast<uint64_t>(i)));
+    // The part is a run of `length` values in each of the whole's rows of `stride`.
+    const WeightPart part = part_of(spec, share);
+    int64_t inner = 1;
+    for (size_t d = static_cast<size_t>(part.dim) + 1; d < spec.shape.size(); ++d) inner *= spec.shape[d];
+    const int64_t stride = spec.shape[static_cast<size_t>(part.dim)] * inner, length = part.size * inner;
+    for (int64_t row = part.begin * inner; row < spec.num_values(); row += stride)
+      for (int64_t i = row; i < row + length; ++i)
+        *value++ = static_cast<float>(config.init_std * normal(seed, stream, static_cast<uint64_t>(i)));
   });
   return weights;
 }

@@ -1,10 +1,12 @@
 // The weights of a model: plain structs of tensors, each listed once in fields(). Loading, saving, counting,
-// the optimiser and gradient checks all walk for_each_weight(). Shapes: config/weight_specs.h.
+// the optimiser and gradient checks all walk for_each_weight(). Shapes: config/weight_specs.h; where ranks
+// share a model out, those of their parts (config/weight_share.h).
 #pragma once
 #include <string>
 #include <vector>
 
 #include "hadal/config.h"
+#include "hadal/config/weight_share.h"
 #include "hadal/tensor/tensor.h"
 
 namespace hadal {
@@ -26,6 +28,7 @@ struct MlpWeights {
   void fields(auto&& f) { f("gate", gate), f("up", up), f("down", down); }
 };
 
+// Of ranks that share out experts each has its own, and e of them: gate_EMD is then [e, M, D].
 struct ExpertWeights {
   Tensor gate_EMD, up_EMD, down_EDM;
   void fields(auto&& f) { f("gate", gate_EMD), f("up", up_EMD), f("down", down_EDM); }
@@ -87,11 +90,12 @@ void for_each_slot(ModelWeights& weights, auto&& f) {
 
 // Calls f(spec, tensor) for the weights of this configuration, in weight_specs() order. Fills slots: f may
 // assign the tensor. Sizes `layers` first.
-using WeightVisitor = std::function<void(const struct WeightSpec&, Tensor&)>;
+using WeightVisitor = std::function<void(const WeightSpec&, Tensor&)>;
 void for_each_weight(const ModelConfig& config, ModelWeights& weights, const WeightVisitor& f);
 
 // Random weights: every matrix normal(0, init_std), norms 1, balance bias 0. Each tensor draws from a
-// counter-based stream keyed by (seed, name), so the start does not depend on layout or threads.
-ModelWeights random_weights(const ModelConfig& config, uint64_t seed);
+// counter-based stream keyed by (seed, name), by the place of a value in the whole tensor, so the start does
+// not depend on layout or threads. With a share only what it holds.
+ModelWeights random_weights(const ModelConfig& config, uint64_t seed, const WeightShare& share = {});
 
 }  // namespace hadal

@@ -55,4 +55,14 @@ std::vector<int64_t> copy_of_row(const Tensor& place_U) {
   return copy;
 }
 
+Tensor weight_by_row(const ExpertOrder& order, const Tensor& weight_TA) {
+  const int64_t T = weight_TA.size(0), A = weight_TA.size(1);
+  HADAL_SHAPE(weight_TA, T, A);
+  const Tensor from = weight_TA.contiguous(), weight_U = empty(order.place_U.sizes());
+  const auto* place = static_cast<const int64_t*>(order.place_U.data_ptr());
+  const auto* weight = static_cast<const float*>(from.data_ptr());
+  for (int64_t u = 0; u < from.numel(); ++u) static_cast<float*>(weight_U.data_ptr())[place[u]] = weight[u];
+  return weight_U;
+}
+
 }  // namespace hadal

@@ -23,5 +23,7 @@ void for_each_expert(const std::vector<int64_t>& begin_E,
 
 // Copy t*A + a that each sorted row holds.
 std::vector<int64_t> copy_of_row(const Tensor& place_U);
+// The gate's weight of each sorted row, fp32.
+Tensor weight_by_row(const ExpertOrder& order, const Tensor& weight_TA);
 
 }  // namespace hadal

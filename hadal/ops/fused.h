@@ -42,6 +42,16 @@ Tensor fused_experts(const Tensor& x_TD, const Tensor& expert_TA, const Tensor& 
                      const Tensor& gate_EMD, const Tensor& up_EMD, const Tensor& down_EDM,
                      Products products = Products::kF32);
 
+// The same over an exchange: the weights are those of the e experts here, of E in all. With weights [X, e, M,
+// D] that are one set X times (expanded), X the number of senders, gradients are kept apart by sender. In
+// fp32.
+class ExpertExchange;
+struct ExpertMatrices {
+  const Tensor &gate_eMD, &up_eMD, &down_eDM;
+};
+Tensor exchanged_experts(ExpertExchange& exchange, int64_t E, const Tensor& x_TD, const Tensor& expert_TA,
+                         const Tensor& weight_TA, const ExpertMatrices& w);
+
 // Sum of cross_entropy(hidden head^T, target) over the rows, divided by `divisor`; a scalar. Logits exist for
 // some rows at a time and never as T x W; the gradients are made on the way.
 // hidden_TD, head_WD, target_T int64 (negative: no loss). products as in linear(), the rest in fp32.

@@ -12,9 +12,9 @@
 #include "hadal/base/check.h"
 #include "hadal/kernels/train.h"
 #include "hadal/ops/data.h"
-#include "hadal/ops/expert_order.h"
 #include "hadal/ops/fused.h"
 #include "hadal/ops/half.h"
+#include "hadal/ops/product.h"
 #include "hadal/ops/rope.h"
 #include "hadal/tensor/make.h"
 #include "hadal/tensor/shape.h"
@@ -25,23 +25,6 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using Tensors = torch::autograd::variable_list;
-
-// Rows a thread takes at least: enough work that starting it does not show.
-int64_t grain(int64_t row_values) {
-  return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, row_values));
-}
-
-// out = a b, or out += a b. bf16 as in linear().
-void multiply(Tensor out, const Tensor& a, const Tensor& b, bool bf16, bool adds = false) {
-  if (bf16) {
-    const Tensor y = at::mm(a.to(at::kBFloat16), b.to(at::kBFloat16));
-    adds ? out.add_(y) : out.copy_(y);
-  } else if (adds) {
-    out.addmm_(a, b);
-  } else {
-    at::mm_out(out, a, b);
-  }
-}
 
 // Blocks of rows, not threads, own the partial sums of dgain: the order of addition never depends on threads.
 struct NormGradients {
@@ -291,102 +274,6 @@ class Attention : public Function<Attention> {
   }
 };
 
-Tensor gather_rows(const Tensor& x_TD, const Tensor& token_U) {
-  const int64_t U = token_U.numel(), D = x_TD.size(1);
-  const Tensor out = at::empty({U, D}, x_TD.options());
-  const int64_t* token = longs(token_U);
-  parallel_for(U, grain(D), [&](int64_t begin, int64_t end) {
-    for (int64_t u = begin; u < end; ++u) std::copy_n(floats(x_TD) + token[u] * D, D, floats(out) + u * D);
-  });
-  return out;
-}
-
-class Experts : public Function<Experts> {
- public:
-  static Tensor forward(AutogradContext* ctx, const Tensor& x_in, const Tensor& expert_TA,
-                        const Tensor& weight_in, const Tensor& gate_EMD, const Tensor& up_EMD,
-                        const Tensor& down_EDM, bool bf16) {
-    const Tensor x_TD = x_in.contiguous(), weight_TA = weight_in.contiguous();
-    const int64_t T = x_TD.size(0), D = x_TD.size(1), A = expert_TA.size(1), E = gate_EMD.size(0),
-                  M = gate_EMD.size(1);
-    ExpertOrder order = sort_by_expert(expert_TA, E);
-    const int64_t U = T * A;
-    const Tensor copy_UD = gather_rows(x_TD, order.token_U);
-    const Tensor gate_UM = at::empty({U, M}, x_TD.options()), up_UM = at::empty({U, M}, x_TD.options());
-    const Tensor hidden_UM = at::empty({U, M}, x_TD.options()), out_UD = at::empty({U, D}, x_TD.options());
-    const TrainKernels& k = train_kernels();
-    for_each_expert(order.begin_E, [&](int64_t e, int64_t begin, int64_t n) {
-      const Tensor x = copy_UD.narrow(0, begin, n);
-      multiply(gate_UM.narrow(0, begin, n), x, gate_EMD.select(0, e).t(), bf16);
-      multiply(up_UM.narrow(0, begin, n), x, up_EMD.select(0, e).t(), bf16);
-      k.swiglu(floats(gate_UM) + begin * M, floats(up_UM) + begin * M, floats(hidden_UM) + begin * M, n * M);
-      multiply(out_UD.narrow(0, begin, n), hidden_UM.narrow(0, begin, n), down_EDM.select(0, e).t(), bf16);
-    });
-    const Tensor y_TD = at::empty({T, D}, x_TD.options());
-    parallel_for(T, grain(A * D), [&](int64_t b, int64_t e) {
-      k.combine(floats(out_UD), longs(order.place_U) + b * A, floats(weight_TA) + b * A, floats(y_TD) + b * D,
-                e - b, A, D);
-    });
-    ctx->save_for_backward(
-        {x_TD, weight_TA, gate_EMD, up_EMD, down_EDM, gate_UM, up_UM, order.token_U, order.place_U});
-    ctx->saved_data["begin"] = order.begin_E;
-    ctx->saved_data["bf16"] = bf16;
-    return y_TD;
-  }
-
-  static Tensors backward(AutogradContext* ctx, const Tensors& grads) {
-    const Tensors saved = ctx->get_saved_variables();
-    const Tensor &x_TD = saved[0], &weight_TA = saved[1], &gate_EMD = saved[2], &up_EMD = saved[3],
-                 &down_EDM = saved[4];
-    const Tensor &gate_UM = saved[5], &up_UM = saved[6], &token_U = saved[7], &place_U = saved[8];
-    const std::vector<int64_t> begin_E = ctx->saved_data["begin"].toIntVector();
-    const bool bf16 = ctx->saved_data["bf16"].toBool();
-    const int64_t T = x_TD.size(0), D = x_TD.size(1), A = weight_TA.size(1), E = gate_EMD.size(0),
-                  M = gate_EMD.size(1);
-    const Tensor copy_UD = gather_rows(x_TD, token_U), dout_UD = gather_rows(grads[0].contiguous(), token_U);
-    const Tensor hidden_UM = at::empty_like(gate_UM), dhidden_UM = at::empty_like(gate_UM);
-    const Tensor dgate_UM = at::empty_like(gate_UM), dup_UM = at::empty_like(gate_UM),
-                 dcopy_UD = at::empty_like(copy_UD);
-    Tensor dgate_EMD = at::empty_like(gate_EMD), dup_EMD = at::empty_like(up_EMD),
-           ddown_EDM = at::empty_like(down_EDM);
-    const Tensor dweight_TA = at::empty_like(weight_TA);
-    const TrainKernels& k = train_kernels();
-    for (int64_t e = 0; e < E; ++e)  // no rows: no gradient
-      if (begin_E[static_cast<size_t>(e)] == begin_E[static_cast<size_t>(e + 1)])
-        for (const Tensor* gradient : {&dgate_EMD, &dup_EMD, &ddown_EDM}) gradient->select(0, e).zero_();
-    // The gate weights by sorted row, and where their gradients go.
-    const std::vector<int64_t> copy = copy_of_row(place_U);
-    const int64_t* place = longs(place_U);
-    for_each_expert(begin_E, [&](int64_t e, int64_t begin, int64_t n) {
-      // Unweighted first: the gate weight's gradient is the product of this with the hidden row.
-      const Tensor dout = dout_UD.narrow(0, begin, n), dcopy = dcopy_UD.narrow(0, begin, n);
-      multiply(dhidden_UM.narrow(0, begin, n), dout, down_EDM.select(0, e), bf16);
-      for (int64_t row = begin; row < begin + n; ++row) {
-        const int64_t c = copy[static_cast<size_t>(row)], at = row * M;
-        float *h = floats(hidden_UM) + at, *dh = floats(dhidden_UM) + at;
-        const float weight = floats(weight_TA)[c];
-        k.swiglu(floats(gate_UM) + at, floats(up_UM) + at, h, M);
-        k.row_dot(dh, M, h, M, floats(dweight_TA) + c, 1, M);
-        for (int64_t m = 0; m < M; ++m) h[m] *= weight, dh[m] *= weight;
-        k.swiglu_backward(dh, floats(gate_UM) + at, floats(up_UM) + at, floats(dgate_UM) + at,
-                          floats(dup_UM) + at, M);
-      }
-      const Tensor x = copy_UD.narrow(0, begin, n), dgate = dgate_UM.narrow(0, begin, n),
-                   dup = dup_UM.narrow(0, begin, n);
-      multiply(ddown_EDM.select(0, e), dout.t(), hidden_UM.narrow(0, begin, n), bf16);
-      multiply(dgate_EMD.select(0, e), dgate.t(), x, bf16);
-      multiply(dup_EMD.select(0, e), dup.t(), x, bf16);
-      multiply(dcopy, dgate, gate_EMD.select(0, e), bf16);
-      multiply(dcopy, dup, up_EMD.select(0, e), bf16, /*adds=*/true);
-    });
-    const Tensor dx_TD = at::empty_like(x_TD);
-    parallel_for(T, grain(A * D), [&](int64_t b, int64_t e) {
-      k.sum_rows(floats(dcopy_UD), place + b * A, floats(dx_TD) + b * D, e - b, A, D);
-    });
-    return {dx_TD, Tensor(), dweight_TA, dgate_EMD, dup_EMD, ddown_EDM, Tensor()};
-  }
-};
-
 class HeadLoss : public Function<HeadLoss> {
  public:
   static Tensor forward(AutogradContext* ctx, const Tensor& hidden_in, const Tensor& head_WD,
@@ -451,14 +338,6 @@ Tensor fused_attention(const AttentionSizes& s, const Tensor& query, const Tenso
     return half_attention(*format, s, query, kv, rope_key, angles, segments_BS);
   return Attention::apply(query, kv, rope_key, angles.cos_SX, angles.sin_SX, segments_BS, s.H, s.N, s.R, s.V,
                           s.scale, s.keeps_inputs);
-}
-
-Tensor fused_experts(const Tensor& x_TD, const Tensor& expert_TA, const Tensor& weight_TA,
-                     const Tensor& gate_EMD, const Tensor& up_EMD, const Tensor& down_EDM,
-                     Products products) {
-  if (const auto format = half_format(products))
-    return half_experts(*format, x_TD, expert_TA, weight_TA, gate_EMD, up_EMD, down_EDM);
-  return Experts::apply(x_TD, expert_TA, weight_TA, gate_EMD, up_EMD, down_EDM, products == Products::kBf16);
 }
 
 Tensor fused_head_loss(const Tensor& hidden_TD, const Tensor& head_WD, const Tensor& target_T, double divisor,

@@ -6,6 +6,7 @@
 #include "hadal/kernels/half.h"
 #include "hadal/ops/half.h"
 #include "hadal/ops/linear.h"
+#include "hadal/ops/product.h"
 
 namespace hadal {
 namespace {
@@ -38,6 +39,17 @@ class Bf16Linear : public Function<Bf16Linear> {
 };
 
 }  // namespace
+
+void multiply(Tensor out, const Tensor& a, const Tensor& b, bool bf16, bool adds) {
+  if (bf16) {
+    const Tensor y = at::mm(rounded(a), rounded(b));
+    adds ? out.add_(y) : out.copy_(y);
+  } else if (adds) {
+    out.addmm_(a, b);
+  } else {
+    at::mm_out(out, a, b);
+  }
+}
 
 Products products_named(const std::string& precision) {
   HADAL_CHECK(precision == "f32" || precision == "bf16" || precision == "f16") << precision;

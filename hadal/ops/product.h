@@ -1,0 +1,17 @@
+// A matrix product in place, and how work is cut, for the autograd functions.
+#pragma once
+#include <algorithm>
+
+#include "hadal/tensor/tensor.h"
+
+namespace hadal {
+
+// Rows a thread takes at least: enough work that starting it does not show.
+inline int64_t grain(int64_t row_values) {
+  return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, row_values));
+}
+
+// out = a b, or out += a b. bf16 as in linear().
+void multiply(Tensor out, const Tensor& a, const Tensor& b, bool bf16, bool adds = false);
+
+}  // namespace hadal
