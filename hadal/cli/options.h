@@ -225,7 +225,7 @@ struct PlanExpertsOptions {
 };
 
 struct LaunchOptions {
-  int64_t ranks = 2;
+  int64_t ranks = 2, max_restarts = 0;
   std::vector<std::string> arguments;  // of hadal, or a program and its own
   bool program = false;
 };

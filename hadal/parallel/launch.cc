@@ -25,6 +25,7 @@ namespace hadal {
 namespace {
 
 constexpr int kPassedOn[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1};
+constexpr int kStoppedExit = 75;       // of a rank that was stopped by a signal and saved
 constexpr double kCauseSeconds = 0.2;  // in which failures count as one: which was the cause is then decided
 
 [[noreturn]] void fail(const std::string& what) {
@@ -119,15 +120,47 @@ int weight_of(int status) {
   return WEXITSTATUS(status) == kPeerLostExit ? 0 : 1;
 }
 
-class Job {
+void say(const std::string& text) {
+  const std::string line = cat("hadal: [launch] ", text, "\n");
+  (void)!::write(STDERR_FILENO, line.data(), line.size());
+}
+
+// Signals as something to read, over all starts of a job: none is lost between two of them.
+class Signals {
  public:
-  explicit Job(const LaunchConfig& config) : config_(config) {
+  Signals() {
     sigset_t ours;
     sigemptyset(&ours);
     for (const int number : kPassedOn) sigaddset(&ours, number);
     sigaddset(&ours, SIGCHLD);
     ::sigprocmask(SIG_BLOCK, &ours, &before_);
-    signals_ = ::signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK);
+    fd_ = ::signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK);
+  }
+  ~Signals() {
+    ::close(fd_);
+    ::sigprocmask(SIG_SETMASK, &before_, nullptr);
+  }
+  Signals(const Signals&) = delete;
+
+  int fd() const { return fd_; }
+  const sigset_t& before() const { return before_; }
+  // The next one to pass on; 0: none.
+  int next() {
+    signalfd_siginfo info;
+    while (::read(fd_, &info, sizeof info) == sizeof info)
+      if (info.ssi_signo != SIGCHLD) return static_cast<int>(info.ssi_signo);
+    return 0;
+  }
+
+ private:
+  sigset_t before_;
+  int fd_ = -1;
+};
+
+// The ranks from one start to their end.
+class Job {
+ public:
+  Job(const LaunchConfig& config, Signals& signals) : config_(config), signals_(signals) {
     const int64_t port = free_port();
     for (int64_t r = 0; r < config.ranks; ++r) start(r, port);
   }
@@ -135,8 +168,6 @@ class Job {
     signal_all(SIGKILL);
     for (const Child& child : children_)
       if (!child.status) ::waitpid(child.pid, nullptr, 0);
-    ::close(signals_);
-    ::sigprocmask(SIG_SETMASK, &before_, nullptr);
   }
   Job(const Job&) = delete;
 
@@ -151,6 +182,9 @@ class Job {
     for (LinePipe& pipe : pipes_) pipe.read(), pipe.finish();
     return result();
   }
+
+  // Ended by a failure that another start may not meet. A rank that says it was stopped was asked to.
+  bool may_start_again() const { return cause_ >= 0 && !stopping_ && result() != kStoppedExit; }
 
  private:
   void start(int64_t rank, int64_t port) {
@@ -172,7 +206,7 @@ class Job {
     ::setpgid(0, 0);
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() != parent) ::_exit(1);
-    ::sigprocmask(SIG_SETMASK, &before_, nullptr);
+    ::sigprocmask(SIG_SETMASK, &signals_.before(), nullptr);
     const int nothing = ::open("/dev/null", O_RDONLY);
     ::dup2(nothing, STDIN_FILENO), ::dup2(out, STDOUT_FILENO), ::dup2(err, STDERR_FILENO);
     const auto set = [](const char* name, int64_t value) {
@@ -193,7 +227,7 @@ class Job {
   }
 
   void wait_for_news() {
-    std::vector<pollfd> fds{{signals_, POLLIN, 0}};
+    std::vector<pollfd> fds{{signals_.fd(), POLLIN, 0}};
     for (const LinePipe& pipe : pipes_)
       if (pipe.open()) fds.push_back({pipe.from(), POLLIN, 0});
     double until = 3600;
@@ -203,10 +237,7 @@ class Job {
   }
 
   void pass_on_signals() {
-    signalfd_siginfo info;
-    while (::read(signals_, &info, sizeof info) == sizeof info) {
-      const auto number = static_cast<int>(info.ssi_signo);
-      if (number == SIGCHLD) continue;
+    while (const int number = signals_.next()) {
       if (number != SIGUSR1) stopping_ = number;
       signal_all(number);
     }
@@ -234,10 +265,8 @@ class Job {
     if (!told_ && (since >= kCauseSeconds || living() == 0)) {
       told_ = true;
       for (LinePipe& pipe : pipes_) pipe.read();
-      const std::string text =
-          cat("hadal: [launch] rank ", cause_, " ", text_of(*children_[static_cast<size_t>(cause_)].status),
-              "; ", living() > 0 ? "the others are ended.\n" : "all have ended.\n");
-      (void)!::write(STDERR_FILENO, text.data(), text.size());
+      say(cat("rank ", cause_, " ", text_of(*children_[static_cast<size_t>(cause_)].status), "; ",
+              living() > 0 ? "the others are ended." : "all have ended."));
       signal_all(SIGTERM);
     }
     if (told_ && since >= config_.grace_seconds) signal_all(SIGKILL);
@@ -257,9 +286,8 @@ class Job {
     return code;
   }
 
-  LaunchConfig config_;
-  sigset_t before_;
-  int signals_ = -1;
+  const LaunchConfig& config_;
+  Signals& signals_;
   std::vector<Child> children_;
   std::vector<LinePipe> pipes_;
   int stopping_ = 0;
@@ -271,7 +299,17 @@ class Job {
 }  // namespace
 
 int launch(const LaunchConfig& config) {
-  return Job(config).run();
+  Signals signals;
+  for (int64_t restarts = 0;; ++restarts) {
+    Job job(config, signals);
+    const int code = job.run();
+    if (config.max_restarts == 0 || !job.may_start_again()) return code;
+    if (restarts == config.max_restarts) {
+      say(cat("gives up after ", restarts, restarts == 1 ? " restart." : " restarts."));
+      return code;
+    }
+    say(cat("restart ", restarts + 1, " of ", config.max_restarts, ": all ranks are started again."));
+  }
 }
 
 }  // namespace hadal

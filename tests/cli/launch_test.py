@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -25,10 +26,10 @@ def wait_until(condition, seconds=10):
 
 
 class Launch(ProgramTest):
-    def start(self, n, script):
+    def start(self, n, script, *more):
         """The launcher and the pids that the ranks print first."""
         process = subprocess.Popen(
-            [HADAL, "launch", "-n", str(n), "--program", "--", "sh", "-c", script],
+            [HADAL, "launch", "-n", str(n), "--program", *more, "--", "sh", "-c", script],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
@@ -107,7 +108,76 @@ class Launch(ProgramTest):
         process.wait(timeout=10)
         self.assertTrue(wait_until(lambda: not any(map(is_running, pids)), 2), pids)
 
+    # Counts its starts in a file of its own.
+    COUNTED = 'at={}/$RANK; echo >> $at; starts=$(wc -l < $at); '
+
+    def counted(self, script):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        return self.COUNTED.format(folder.name) + script
+
+    def test_after_a_failure_all_ranks_are_started_again(self):
+        script = 'echo "rank $RANK start $starts"; [ $RANK = 1 ] && [ $starts -lt 3 ] && exit 7; [ $starts = 3 ] || sleep 60'
+        begin = time.monotonic()
+        done = ranks(3, self.counted(script), "--max-restarts", "5")
+        self.assertLess(time.monotonic() - begin, 2 * 2 + 1)
+        self.assertEqual(done.code, 0, done.err)
+        self.assertEqual(len(set(re.findall(r"rank (\d start \d)", done.out))), 9, done.out)
+        self.assertEqual(done.err.count("rank 1 ended with exit code 7; the others are ended."), 2)
+        self.assertIn("[launch] restart 1 of 5: all ranks are started again.\n", done.err)
+        self.assertIn("[launch] restart 2 of 5: all ranks are started again.\n", done.err)
+        self.assertNotIn("restart 3", done.err)
+
+    def test_it_gives_up_after_so_many_restarts_with_the_last_causes_code(self):
+        done = ranks(2, self.counted("[ $RANK = 0 ] && exit $((40 + starts)); sleep 60"), "--max-restarts", "2")
+        self.assertEqual(done.code, 43, done.err)
+        self.assertIn("[launch] gives up after 2 restarts.\n", done.err)
+        self.assertEqual(done.err.count("all ranks are started again"), 2)
+        without = ranks(2, "exit 9")
+        self.assertEqual((without.code, without.err.count("\n")), (9, 1), without.err)
+
+    def test_a_stop_is_no_failure_and_starts_nothing_again(self):
+        script = self.counted('trap "exit 4" TERM; echo "pid $$"; while :; do sleep 0.05; done')
+        process, pids = self.start(2, script, "--max-restarts", "3")
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=20)
+        self.assertEqual(process.returncode, 4, err)
+        self.assertNotIn(b"restart", err)
+        self.assertFalse(any(map(is_running, pids)))
+        stopped = ranks(2, "exit 75", "--max-restarts", "3")  # stopped and saved: someone asked a rank
+        self.assertEqual(stopped.code, 75)
+        self.assertNotIn("restart", stopped.err)
+
+    def test_a_stop_while_a_failure_is_handled_starts_nothing_again(self):
+        script = self.counted('trap "" TERM; echo "pid $$"; [ $RANK = 1 ] && { sleep 0.3; exit 7; }; while :; do sleep 0.05; done')
+        process, _ = self.start(2, script, "--max-restarts", "3")
+        for line in process.stderr:
+            if b"rank 1 ended" in line:
+                break
+        process.send_signal(signal.SIGTERM)  # rank 0 does not end by it: a second is left before it is killed
+        _, err = process.communicate(timeout=20)
+        self.assertEqual(process.returncode, 7, err)
+        self.assertNotIn(b"started again", err)
+
+    def test_nothing_of_an_earlier_start_is_left(self):
+        script = self.counted('sleep 60 & echo "pids $$ pid $!"; trap "" TERM; [ $RANK = 1 ] && [ $starts = 1 ] && exit 7; '
+                              '[ $starts = 1 ] || exit 0; while :; do sleep 0.05; done')
+        done = ranks(2, script, "--max-restarts", "1")
+        self.assertEqual(done.code, 0, done.err)
+        pids = [int(pid) for pid in re.findall(r"pids? ([0-9]+)", done.out)]
+        self.assertEqual(len(pids), 8, done.out)
+        self.assertTrue(wait_until(lambda: not any(map(is_running, pids)), 2), pids)
+
+    def test_signals_reach_the_ranks_of_a_later_start(self):
+        script = self.counted('trap "echo got it; exit 0" USR1; [ $starts = 1 ] && { [ $RANK = 0 ] && exit 3; sleep 60; }; '
+                              'echo "pid $$"; while :; do sleep 0.05; done')
+        process, _ = self.start(2, script, "--max-restarts", "1")
+        process.send_signal(signal.SIGUSR1)
+        out, err = process.communicate(timeout=20)
+        self.assertEqual((process.returncode, out.count(b"got it")), (0, 2), err)
+
     def test_bad_usage_is_refused(self):
+        self.assertEqual(hadal("launch", "-n", "2", "--max-restarts", "-1", "--", "train").code, 2)
         self.assertEqual(hadal("launch", "-n", "0", "--", "train").code, 2)
         self.assertEqual(hadal("launch", "-n", "2").code, 2)
 

@@ -12,6 +12,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "cli"))
 sys.path.insert(0, os.path.join(HERE, "..", "..", "tools"))
 import kill_test  # noqa: E402
+import rank_kills  # noqa: E402
 from program import HADAL, ProgramTest, is_running, main  # noqa: E402
 
 TORCHRUN = os.environ.get("HADAL_TORCHRUN") or shutil.which("torchrun")
@@ -158,6 +159,11 @@ class Faults(Ranks):
         process.send_signal(signal.SIGINT)
         code, text = self.end_of(process, 30)
         self.assertEqual(code, 75, text)
+
+    def test_kills_of_random_ranks_change_no_byte_and_leave_nothing_behind(self):
+        said = []
+        named = rank_kills.run(HADAL, kills=5, ranks=2, seed=3, folder=self.folder, say=said.append)
+        self.assertEqual(len(named), 5, said)
 
     def test_an_error_of_rank_zero_is_the_jobs(self):
         said = self.run_it(self.launched(2, *self.command("bad", "--model.config", "/no/such/config.json")), code=1)
