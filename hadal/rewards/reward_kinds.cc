@@ -16,6 +16,7 @@ constexpr Judge kJudges[] = {
     {"math", "maths", maths_reward},
     {"choice", "choice", choice_reward},
     {"exact", "exact", exact_reward},
+    {"code", "code", code_reward},
 };
 
 class AccuracyReward : public Reward {

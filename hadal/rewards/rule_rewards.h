@@ -10,6 +10,9 @@ namespace hadal {
 std::unique_ptr<Reward> maths_reward(const Json& options);   // verifier "math"
 std::unique_ptr<Reward> choice_reward(const Json& options);  // verifier "choice"
 std::unique_ptr<Reward> exact_reward(const Json& options);   // verifier "exact"
+// verifier "code": compiled and run in the sandbox, which must be there (throws unsupported). Options scale
+// (pass_fail, partial, weighted) and workers (boxes at a time).
+std::unique_ptr<Reward> code_reward(const Json& options);
 // The judge that the task's verifier names; every verifier among builtin_reward_kinds() is one.
 std::unique_ptr<Reward> accuracy_reward(const Json& options);
 
