@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "hadal/kernels/isa.h"
+
 namespace hadal {
 namespace kernels {
 namespace scalar {
@@ -37,8 +39,7 @@ const HalfKernels& choose(HalfFormat format) {
     return kernels::avx512fp16::kHalf;
 #endif
 #ifdef HADAL_HAVE_AVX512BF16
-  if (format == HalfFormat::kBf16 && avx512_is_allowed() && __builtin_cpu_supports("avx512bf16") &&
-      __builtin_cpu_supports("avx512dq"))
+  if (format == HalfFormat::kBf16 && chosen_isa_rank() <= isa_rank("avx512bf16"))
     return kernels::avx512bf16::kHalf;
 #endif
 #endif

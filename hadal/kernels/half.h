@@ -42,6 +42,9 @@ struct HalfKernels {
   // kBf16: rows of K in pairs, y[n / 32][k / 2][n % 32][k % 2], an odd last row alone.
   void (*pack_transposed)(const float* x, float scale, uint16_t* y, int64_t N, int64_t K);
 
+  // The same of rows that are rounded already, x_row apart.
+  void (*pack_rows)(const uint16_t* x, int64_t x_row, uint16_t* y, int64_t N, int64_t K);
+
   // hidden = silu(gate) * up; gate_up [rows, 2M], gate first. Returns max |hidden|.
   float (*swiglu)(const float* gate_up, float* hidden, int64_t rows, int64_t M);
   // dgate_up and hidden, both times weight[r] (null: 1), and dweight[r] = dhidden_r . hidden_r (null: not

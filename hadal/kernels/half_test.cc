@@ -76,6 +76,9 @@ TEST_P(HalfKernelsOf, PackingEqualsTheOracle) {
       kernels().pack_transposed(x.data(), 2, got.data(), N, K);
       oracle().pack_transposed(x.data(), 2, want.data(), N, K);
       EXPECT_EQ(got, want) << N << " x " << K;
+      std::vector<uint16_t> again(size, 0xABCD);
+      kernels().pack_rows(rounded(x, 2).data(), K, again.data(), N, K);
+      EXPECT_EQ(again, want) << N << " x " << K << " of rounded rows";
     }
 }
 

@@ -117,9 +117,9 @@ struct InferKernels {
   void (*add_scaled)(const float* x, float scale, float* y, int64_t n);
 };
 
-// The table for this machine; HADAL_ISA=scalar|avx2|avx512|avx512vnni overrides (throws unsupported for one
-// that does not run here; isa.h). The same on every start on one machine: bits must not depend on a
-// measurement.
+// The table for this machine; HADAL_ISA=scalar|avx2|avx512|avx512vnni|avx512bf16 overrides (throws
+// unsupported for one that does not run here; isa.h). The same on every start on one machine: bits must not
+// depend on a measurement.
 const InferKernels& infer_kernels();
 
 // Every table that runs here, best first; "scalar" is last and the oracle of the others.

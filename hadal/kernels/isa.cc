@@ -10,7 +10,7 @@
 namespace hadal {
 namespace {
 
-constexpr std::string_view kIsas[] = {"avx512vnni", "avx512", "avx2", "scalar"};
+constexpr std::string_view kIsas[] = {"avx512bf16", "avx512vnni", "avx512", "avx2", "scalar"};
 
 bool cpu_runs([[maybe_unused]] std::string_view isa) {
 #ifdef __x86_64__
@@ -22,7 +22,8 @@ bool cpu_runs([[maybe_unused]] std::string_view isa) {
       !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
     return false;
   if (isa == "avx512") return true;
-  return isa == "avx512vnni" && __builtin_cpu_supports("avx512vnni");
+  if (!__builtin_cpu_supports("avx512vnni")) return false;
+  return isa == "avx512vnni" || (isa == "avx512bf16" && __builtin_cpu_supports("avx512bf16"));
 #else
   return false;
 #endif

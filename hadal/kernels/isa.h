@@ -4,7 +4,7 @@
 
 namespace hadal {
 
-// Ranks, best first: "avx512vnni", "avx512", "avx2", "scalar". Each contains those after it.
+// Ranks, best first: "avx512bf16", "avx512vnni", "avx512", "avx2", "scalar". Each contains those after it.
 // -1: no such name.
 int isa_rank(std::string_view isa);
 bool isa_runs(std::string_view isa);

@@ -1,6 +1,7 @@
 // Absorbed latent attention over pages (architecture spec 4.3).
 #include <algorithm>
 
+#include "hadal/kernels/half.h"
 #include "hadal/network/step.h"
 
 namespace hadal {
@@ -39,7 +40,8 @@ void Network::attention(const LayerView& view, int64_t index, const Step& step, 
   const WorkRange heads = split_work(H, 1, worker, pool_.size());
   multiply(Q > 0 ? w.q_up : w.query, *input, nullptr, T, ws_->query.data(), H * K,
            {heads.first * K, heads.last * K}, worker);
-  for (int64_t h = heads.first; h < heads.last; ++h) absorb(w, step, h, worker);
+  const bool rounded = attends_on_bf16(pages.format());
+  for (int64_t h = heads.first; h < heads.last; ++h) absorb(w, step, h, rounded, worker);
   pool_.barrier();
 
   attend(index, step, pages, worker);
@@ -71,8 +73,9 @@ void Network::write_rows(const MlaView& mla, int64_t index, const Step& step, La
   }
 }
 
-// The head's query rows against latent and key: [W^UK^T q_nope ; RoPE(q_rope)], [T, C+R], prepared.
-void Network::absorb(const MlaView& mla, const Step& step, int64_t head, int worker) {
+// The head's query rows against latent and key: [W^UK^T q_nope ; RoPE(q_rope)], [T, C+R], prepared or
+// rounded.
+void Network::absorb(const MlaView& mla, const Step& step, int64_t head, bool rounded, int worker) {
   const MlaConfig& config = weights_.config.mla;
   const int64_t T = step.T, H = config.num_heads, N = config.nope_dim, R = config.rope_dim,
                 C = config.kv_latent;
@@ -92,6 +95,12 @@ void Network::absorb(const MlaView& mla, const Step& step, int64_t head, int wor
     float* key = row + t * (C + R) + C;
     std::copy_n(query + t * H * K + N, R, key);
     rotate(key, ws_->cos.data() + t * R / 2, ws_->sin.data() + t * R / 2, R);
+  }
+  if (rounded) {
+    for (int64_t t = 0; t < T; ++t)
+      half_kernels(HalfFormat::kBf16)
+          .round(row + t * (C + R), 1, ws_->query_bf16.data() + (t * H + head) * (C + R), C + R);
+    return;
   }
   const int64_t bytes = kernels.prepared_bytes(WeightFormat::kF32, C + R);
   kernels.prepare_rows(WeightFormat::kF32, row, C + R, T, C + R, ws_->query_rows.data() + head * T * bytes);
@@ -129,24 +138,30 @@ void Network::attend(int64_t index, const Step& step, const LatentPages& pages, 
   }
 }
 
+Network::SplitRows Network::split_rows(const AttentionGroup& group, int64_t split, int64_t* visible) const {
+  const int64_t H = weights_.config.mla.num_heads, first_key = split * kSplitKeys;
+  const int64_t L = std::min(kSplitKeys, group.position + group.tokens - first_key);
+  const int64_t skip = std::max<int64_t>(0, first_key - group.position) * H;
+  const int64_t M = group.tokens * H - skip;
+  for (int64_t m = 0; m < M; ++m) visible[m] = std::min(L, group.position + (skip + m) / H + 1 - first_key);
+  return {first_key, L, skip, M};
+}
+
 // One split of keys for the rows (token, head) of a group: max, sum [tokens*H], out [tokens*H, C]. Rows whose
 // token sees no key of the split are left alone.
 void Network::attend_split(const AttentionGroup& group, int64_t split, int64_t index, const Step& step,
                            const LatentPages& pages, int worker, float* max, float* sum, float* out) {
+  if (attends_on_bf16(pages.format()))
+    return attend_split_bf16(group, split, index, step, pages, worker, max, sum, out);
   const MlaConfig& config = weights_.config.mla;
-  const int64_t H = config.num_heads, C = config.kv_latent, first_key = split * kSplitKeys;
-  const int64_t L = std::min(kSplitKeys, group.position + group.tokens - first_key);
-  const int64_t skip = std::max<int64_t>(0, first_key - group.position) * H;
-  const int64_t M = group.tokens * H - skip;
+  const int64_t H = config.num_heads, C = config.kv_latent;
   const InferKernels& kernels = infer_kernels();
   WorkerScratch& own = ws_->worker[static_cast<size_t>(worker)];
-  int32_t* query = own.query_index.data();
   int64_t* visible = own.visible.data();
-  for (int64_t m = 0; m < M; ++m) {
-    const int64_t t = (skip + m) / H, h = (skip + m) % H;
-    query[m] = static_cast<int32_t>(h * step.T + group.row + t);
-    visible[m] = std::min(L, group.position + t + 1 - first_key);
-  }
+  const auto [first_key, L, skip, M] = split_rows(group, split, visible);
+  int32_t* query = own.query_index.data();
+  for (int64_t m = 0; m < M; ++m)
+    query[m] = static_cast<int32_t>((skip + m) % H * step.T + group.row + (skip + m) / H);
   const std::span<const int32_t> page = step.sequences[group.sequence].pages;
   const int64_t width = pages.row_stride();
   const float* rows[kSplitKeys / kPageTokens];

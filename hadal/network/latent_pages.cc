@@ -7,6 +7,7 @@
 #include "hadal/base/number_formats.h"
 #include "hadal/base/text.h"
 #include "hadal/error.h"
+#include "hadal/kernels/half.h"
 #include "hadal/kernels/infer.h"
 
 namespace hadal {
@@ -92,6 +93,10 @@ CacheFormat cache_format(std::string_view text) {
   throw Error(
       ErrorCode::kInvalidArgument,
       cat("[network.cache_format] \"", text, "\" is no format of the cache. Choose f32, bf16, int8 or fp8."));
+}
+
+bool attends_on_bf16(CacheFormat format) {
+  return format != CacheFormat::kF32 && half_is_fast(HalfFormat::kBf16);
 }
 
 int64_t cache_row_bytes(const MlaConfig& mla, CacheFormat format) {
@@ -183,6 +188,14 @@ const float* LatentPages::read(int64_t layer, int32_t page_id, int64_t count, fl
     kernels.decode_rows({WeightFormat::kBF16, 1, R_, row + at.key}, 0, 1, out + C_, width);
   }
   return scratch;
+}
+
+const uint16_t* LatentPages::read_bf16(int64_t layer, int32_t page_id, int64_t count, float* scratch,
+                                       uint16_t* rounded) const {
+  if (format_ == CacheFormat::kBF16) return reinterpret_cast<const uint16_t*>(page(layer, page_id));
+  const float* rows = read(layer, page_id, count, scratch);
+  half_kernels(HalfFormat::kBf16).round(rows, 1, rounded, count * row_stride());
+  return rounded;
 }
 
 }  // namespace hadal

@@ -29,6 +29,11 @@ CacheFormat cache_format(std::string_view name);
 int64_t cache_row_bytes(const MlaConfig& mla, CacheFormat format);
 int64_t page_bytes(const MlaConfig& mla, CacheFormat format, int64_t layers);
 
+// Whether attention over pages of this format multiplies in bf16: queries, probabilities and what is read are
+// rounded to bf16, sums and softmax are fp32. Where the processor has the instruction (AVX512-BF16) and
+// nothing is kept in fp32.
+bool attends_on_bf16(CacheFormat format);
+
 class LatentPages {
  public:
   // Room for `pages` pages of kPageTokens tokens in `layers` layers. Memory is touched only when written.
@@ -47,6 +52,9 @@ class LatentPages {
   // for kF32, else decoded into scratch [count * row_stride()].
   const float* read(int64_t layer, int32_t page, int64_t count, float* scratch) const;
   int64_t row_stride() const { return C_ + R_; }
+  // The same as bf16: the storage itself for kBF16.
+  const uint16_t* read_bf16(int64_t layer, int32_t page, int64_t count, float* scratch,
+                            uint16_t* rounded) const;
 
   // Copies the first `count` rows of page `from` to page `to` (which may be the same) and turns the pairs of
   // each key by the angle of (cos, sin) [count, R/2]. Latents stay bit for bit.

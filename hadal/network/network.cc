@@ -106,6 +106,7 @@ void Network::reserve(const Step& step) {
   ws.q_latent.ensure(T * mla.query_latent), ws.kv.ensure(T * mla.cache_dim());
   ws.query.ensure(T * H * mla.key_dim()), ws.heads.ensure(T * H * mla.value_dim);
   const InferKernels& kernels = infer_kernels();
+  ws.query_bf16.ensure(H * T * mla.cache_dim());
   ws.query_rows.ensure(H * T * kernels.prepared_bytes(WeightFormat::kF32, mla.cache_dim()));
   ws.latent_out.ensure(T * H * C);
   if (step.by_split) {
@@ -139,6 +140,8 @@ void Network::reserve(const Step& step) {
     const int64_t rows = std::max(kGroupRows, H);
     own.score.ensure(rows * kSplitKeys), own.out.ensure(2 * rows * C);
     own.keys.ensure(std::max(kSplitKeys * mla.cache_dim(), mla.nope_dim * C));
+    own.key_units.ensure(kPageTokens * mla.cache_dim()), own.cached.ensure(kSplitKeys * mla.cache_dim());
+    own.prob.ensure(rows * kSplitKeys);
     own.visible.ensure(rows), own.query_index.ensure(rows);
     own.choice.ensure(2 * moe.num_experts);
   }

@@ -91,10 +91,19 @@ class Network {
 
   void attention(const LayerView& view, int64_t index, const Step& step, LatentPages& pages, int worker);
   void write_rows(const MlaView& mla, int64_t index, const Step& step, LatentPages& pages, int worker);
-  void absorb(const MlaView& mla, const Step& step, int64_t head, int worker);
+  // `rounded`: to bf16, for attend_split_bf16.
+  void absorb(const MlaView& mla, const Step& step, int64_t head, bool rounded, int worker);
   void attend(int64_t index, const Step& step, const LatentPages& pages, int worker);
   void attend_split(const AttentionGroup& group, int64_t split, int64_t index, const Step& step,
                     const LatentPages& pages, int worker, float* max, float* sum, float* out);
+  void attend_split_bf16(const AttentionGroup& group, int64_t split, int64_t index, const Step& step,
+                         const LatentPages& pages, int worker, float* max, float* sum, float* out);
+  // For the query rows (token, head) of a group that see keys of a split, M from the skip-th on: how many of
+  // its keys each one sees.
+  struct SplitRows {
+    int64_t first_key, L, skip, M;
+  };
+  SplitRows split_rows(const AttentionGroup& group, int64_t split, int64_t* visible) const;
   void join_parts(const Step& step, int64_t head);
   void value_head(const MlaView& mla, const Step& step, int64_t head, int worker);
 

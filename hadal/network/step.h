@@ -48,6 +48,7 @@ struct WorkerScratch {
   AlignedBuffer<std::byte> dot, head_rows;
   AlignedBuffer<int64_t> visible;
   AlignedBuffer<int32_t> query_index;
+  AlignedBuffer<uint16_t> key_units, cached, prob;  // of attention on bf16
 };
 
 // An expert with the tokens that chose it, or the shared expert with all of them.
@@ -67,6 +68,7 @@ struct Network::Workspace {
       up;
   AlignedBuffer<float> cos, sin;                                  // [T, R/2]
   AlignedBuffer<std::byte> query_rows;                            // [H, T] prepared rows of C+R
+  AlignedBuffer<uint16_t> query_bf16;                             // [T, H, C+R], instead
   AlignedBuffer<float> part_max, part_sum, part_out, latent_out;  // parts; [T, H, C]
   AlignedBuffer<float> router, mixed;
   AlignedBuffer<std::byte> head_input;       // logits

@@ -1,5 +1,6 @@
 // The engine's network against transformers' numbers, for every case folder that has prefill logits; and its
 // independence of batch, chunks and threads, bit for bit.
+#include <cmath>
 #include <numeric>
 
 #include "hadal/engine/open_network.h"
@@ -147,25 +148,45 @@ TEST_P(NetworkParity, GreedyDecodeGivesTheReferencesTokensAndLogits) {
   }
 }
 
-TEST_P(NetworkParity, NoBitDependsOnChunksBatchOrThreads) {
-  const size_t T = prompts[0].size();
-  Sequences whole(network, static_cast<int64_t>(prompts.size()), 128);
-  const std::vector<float> together = whole.feed(all_of(prompts), prompts);
+TEST_P(NetworkParity, NoBitDependsOnChunksBatchOrThreadsInAnyFormatOfTheCache) {
+  // Over several splits of the keys and an odd number of them, where the model's context is long enough.
+  const auto T = static_cast<size_t>(std::min<int64_t>(network.config().max_positions, 601));
+  for (Ids& prompt : prompts)
+    for (size_t i = 0; prompt.size() < T; ++i) prompt.push_back(prompt[i]);
   WorkerPool single(1);
   Network alone(open_network(GetParam()), single);
-  for (const size_t chunk : {size_t{1}, size_t{7}, T}) {
-    std::vector<float> got;
-    for (const Ids& prompt : prompts) {
-      Sequences one(alone, 1, 128);
-      for (size_t at = 0; at < T; at += chunk) {
-        const Ids piece(prompt.begin() + static_cast<int64_t>(at),
-                        prompt.begin() + static_cast<int64_t>(std::min(T, at + chunk)));
-        const std::vector<float> hidden = one.feed({0}, {piece});
-        got.insert(got.end(), hidden.begin(), hidden.end());
+  for (const CacheFormat format : {CacheFormat::kF32, CacheFormat::kBF16, CacheFormat::kInt8}) {
+    Sequences whole(network, static_cast<int64_t>(prompts.size()), static_cast<int64_t>(prompts[0].size()),
+                    format);
+    const std::vector<float> together = whole.feed(all_of(prompts), prompts);
+    for (const size_t chunk : {size_t{1}, size_t{7}, prompts[0].size()}) {
+      std::vector<float> got;
+      for (const Ids& prompt : prompts) {
+        Sequences one(alone, 1, static_cast<int64_t>(prompt.size()), format);
+        for (size_t at = 0; at < prompt.size(); at += chunk) {
+          const Ids piece(prompt.begin() + static_cast<int64_t>(at),
+                          prompt.begin() + static_cast<int64_t>(std::min(prompt.size(), at + chunk)));
+          const std::vector<float> hidden = one.feed({0}, {piece});
+          got.insert(got.end(), hidden.begin(), hidden.end());
+        }
       }
+      EXPECT_TRUE(got == together) << "chunk " << chunk << ", " << name(format);
     }
-    EXPECT_TRUE(got == together) << "chunk " << chunk;
   }
+}
+
+TEST_P(NetworkParity, ABf16CacheChangesHiddenStatesByItsRounding) {
+  Sequences exact(network, static_cast<int64_t>(prompts.size()), 128),
+      rounded(network, static_cast<int64_t>(prompts.size()), 128, CacheFormat::kBF16);
+  const std::vector<float> want = exact.feed(all_of(prompts), prompts),
+                           got = rounded.feed(all_of(prompts), prompts);
+  double error = 0, size = 0;
+  for (size_t i = 0; i < want.size(); ++i)
+    error += (got[i] - want[i]) * (got[i] - want[i]), size += want[i] * want[i];
+  // Latents, and where it attends on bf16 queries and probabilities, to 2^-9; another expert for a few
+  // tokens.
+  EXPECT_LE(std::sqrt(error / size), 0.15);
+  EXPECT_GT(error, 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, NetworkParity, testing::ValuesIn(golden_cases("input_ids", true)),

@@ -20,6 +20,35 @@ inline __mmask16 tail16(int64_t n) {
 inline __mmask32 tail32(int64_t n) {
   return n >= 32 ? 0xFFFFFFFFu : n <= 0 ? 0u : (1u << n) - 1;
 }
+
+// r[i][j] -> r[j][i]
+inline void transpose16(__m512 r[16]) {
+  __m512 t[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2)
+    t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]), t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+  const auto pair = [](__m512 a, __m512 b, bool high) {
+    const __m512d x = _mm512_castps_pd(a), y = _mm512_castps_pd(b);
+    return _mm512_castpd_ps(high ? _mm512_unpackhi_pd(x, y) : _mm512_unpacklo_pd(x, y));
+  };
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {  // r[i + c]: columns c, 4 + c, 8 + c, 12 + c of rows i .. i+3
+    r[i] = pair(t[i], t[i + 2], false), r[i + 1] = pair(t[i], t[i + 2], true);
+    r[i + 2] = pair(t[i + 1], t[i + 3], false), r[i + 3] = pair(t[i + 1], t[i + 3], true);
+  }
+#pragma GCC unroll 4
+  for (int c = 0; c < 4; ++c) {
+    const __m512 a = _mm512_shuffle_f32x4(r[c], r[4 + c], 0x88),
+                 b = _mm512_shuffle_f32x4(r[c], r[4 + c], 0xDD);
+    const __m512 d = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0x88),
+                 e = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0xDD);
+    t[c] = _mm512_shuffle_f32x4(a, d, 0x88), t[8 + c] = _mm512_shuffle_f32x4(a, d, 0xDD);
+    t[4 + c] = _mm512_shuffle_f32x4(b, e, 0x88), t[12 + c] = _mm512_shuffle_f32x4(b, e, 0xDD);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) r[i] = t[i];
+}
+
 #ifdef __AVX512FP16__
 #include "hadal/kernels/cpu/half_product_fp16.h"
 #else
@@ -51,34 +80,6 @@ void round_half(const float* x, float scale, uint16_t* y, int64_t n) {
     const __mmask16 m = tail16(n - i);
     _mm256_mask_storeu_epi16(y + i, m, to_half(_mm512_mul_ps(_mm512_maskz_loadu_ps(m, x + i), s)));
   }
-}
-
-// r[i][j] -> r[j][i]
-inline void transpose16(__m512 r[16]) {
-  __m512 t[16];
-#pragma GCC unroll 8
-  for (int i = 0; i < 16; i += 2)
-    t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]), t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
-  const auto pair = [](__m512 a, __m512 b, bool high) {
-    const __m512d x = _mm512_castps_pd(a), y = _mm512_castps_pd(b);
-    return _mm512_castpd_ps(high ? _mm512_unpackhi_pd(x, y) : _mm512_unpacklo_pd(x, y));
-  };
-#pragma GCC unroll 4
-  for (int i = 0; i < 16; i += 4) {  // r[i + c]: columns c, 4 + c, 8 + c, 12 + c of rows i .. i+3
-    r[i] = pair(t[i], t[i + 2], false), r[i + 1] = pair(t[i], t[i + 2], true);
-    r[i + 2] = pair(t[i + 1], t[i + 3], false), r[i + 3] = pair(t[i + 1], t[i + 3], true);
-  }
-#pragma GCC unroll 4
-  for (int c = 0; c < 4; ++c) {
-    const __m512 a = _mm512_shuffle_f32x4(r[c], r[4 + c], 0x88),
-                 b = _mm512_shuffle_f32x4(r[c], r[4 + c], 0xDD);
-    const __m512 d = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0x88),
-                 e = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0xDD);
-    t[c] = _mm512_shuffle_f32x4(a, d, 0x88), t[8 + c] = _mm512_shuffle_f32x4(a, d, 0xDD);
-    t[4 + c] = _mm512_shuffle_f32x4(b, e, 0x88), t[12 + c] = _mm512_shuffle_f32x4(b, e, 0xDD);
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < 16; ++i) r[i] = t[i];
 }
 
 void pack_transposed(const float* x, float scale, uint16_t* y, int64_t N, int64_t K) {
@@ -249,7 +250,7 @@ void attention_backward(const HalfKernels::Attention& x, const HalfKernels::Atte
 
 extern const HalfKernels kHalf;
 const HalfKernels kHalf = {
-    HADAL_STR(HADAL_ISA), multiply,      max_abs,       round_half,        pack_transposed, swiglu,
+    HADAL_STR(HADAL_ISA), multiply,      max_abs,       round_half,        pack_transposed, pack_rows, swiglu,
     swiglu_backward,      cross_entropy, attention_exp, attention_backward};
 
 }  // namespace hadal::kernels::HADAL_ISA

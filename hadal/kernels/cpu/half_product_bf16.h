@@ -8,7 +8,7 @@ inline __m256i to_half(__m512 x) {
 }
 
 constexpr int kTileRows = 8;
-constexpr int64_t kRowBlock = 128, kBlock = 256;  // of K: 32 columns of b take a third of the first cache
+constexpr int64_t kRowBlock = 128, kBlock = 320;  // of K: 32 columns of b take 20 KB of the first cache
 
 // Values 0 .. 15 and 16 .. 31 of two rows, in pairs.
 struct Pairs {
@@ -116,6 +116,13 @@ void tile(const Tile& p) {
 template <int NV, bool kColumns>
 void strip(Tile p, int64_t rows) {
   int64_t i = 0;
+  if (!kColumns && rows > kTileRows &&
+      rows <= kTileRows + 4) {  // two tiles of half, not a full and a thin one
+    const int64_t half = (rows + 1) / 2;
+    strip<NV, kColumns>(p, half);
+    p.a += half * p.a_row, p.c += half * p.c_row;
+    return strip<NV, kColumns>(p, rows - half);
+  }
   for (; i + kTileRows <= rows; i += kTileRows, p.c += kTileRows * p.c_row) {
     tile<kTileRows, NV, kColumns>(p);
     p.a += kColumns ? kTileRows * kBlock : kTileRows * p.a_row;
@@ -184,5 +191,26 @@ inline void store_packed(uint16_t* unit, int64_t column, const __m512 r[16], int
     } else if (k + i < K) {
       _mm256_storeu_si256((__m256i*)(to + column), first);
     }
+  }
+}
+
+void pack_rows(const uint16_t* x, int64_t x_row, uint16_t* y, int64_t N, int64_t K) {
+  for (int64_t n = 0; n < (N + kHalfUnit - 1) / kHalfUnit * kHalfUnit; n += 16) {
+    uint16_t* unit = y + n / kHalfUnit * kHalfUnit * K;
+    const int64_t column = n % kHalfUnit, pairs = K / 2;
+    for (int64_t first = 0; first < pairs; first += 16) {
+      const __mmask16 m = tail16(pairs - first);
+      __m512 r[16];
+#pragma GCC unroll 16
+      for (int i = 0; i < 16; ++i)
+        r[i] = n + i < N ? _mm512_maskz_loadu_ps(m, x + (n + i) * x_row + 2 * first) : _mm512_setzero_ps();
+      transpose16(r);
+#pragma GCC unroll 16
+      for (int i = 0; i < 16; ++i)
+        if (first + i < pairs) _mm512_storeu_ps(unit + (first + i) * 2 * kHalfUnit + 2 * column, r[i]);
+    }
+    if (K % 2)
+      for (int64_t i = 0; i < 16; ++i)
+        unit[(K - 1) * kHalfUnit + column + i] = n + i < N ? x[(n + i) * x_row + K - 1] : 0;
   }
 }

@@ -169,3 +169,9 @@ inline void store_packed(uint16_t* unit, int64_t column, const __m512 r[16], int
   for (int i = 0; i < 16; ++i)
     if (k + i < K) _mm256_storeu_si256((__m256i*)(unit + (k + i) * kHalfUnit + column), to_half(r[i]));
 }
+
+void pack_rows(const uint16_t* x, int64_t x_row, uint16_t* y, int64_t N, int64_t K) {
+  for (int64_t n = 0; n < (N + kHalfUnit - 1) / kHalfUnit * kHalfUnit; ++n)
+    for (int64_t k = 0; k < K; ++k)
+      y[n / kHalfUnit * kHalfUnit * K + k * kHalfUnit + n % kHalfUnit] = n < N ? x[n * x_row + k] : 0;
+}

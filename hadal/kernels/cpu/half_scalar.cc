@@ -94,6 +94,13 @@ void pack_transposed(const float* x, float scale, uint16_t* y, int64_t N, int64_
           n < N ? F::round(x[n * K + k] * scale) : 0;
 }
 
+template <typename F>
+void pack_rows(const uint16_t* x, int64_t x_row, uint16_t* y, int64_t N, int64_t K) {
+  for (int64_t n = 0; n < (N + kHalfUnit - 1) / kHalfUnit * kHalfUnit; ++n)
+    for (int64_t k = 0; k < K; ++k)
+      y[n / kHalfUnit * kHalfUnit * K + F::place(k, n % kHalfUnit, K)] = n < N ? x[n * x_row + k] : 0;
+}
+
 float sigmoid(float x) {
   return 1.0f / (1.0f + __builtin_expf(-x));
 }
@@ -170,7 +177,7 @@ void attention_backward(const HalfKernels::Attention& x, const HalfKernels::Atte
 
 template <typename F>
 constexpr HalfKernels table() {
-  return {"scalar", multiply<F>,     max_abs,          round_half<F>,    pack_transposed<F>,
+  return {"scalar", multiply<F>,     max_abs,          round_half<F>,    pack_transposed<F>,   pack_rows<F>,
           swiglu,   swiglu_backward, cross_entropy<F>, attention_exp<F>, attention_backward<F>};
 }
 
