@@ -7,6 +7,7 @@
 
 #include "hadal/base/text.h"
 #include "hadal/parallel/gloo.h"
+#include "hadal/parallel/local_address.h"
 #include "hadal/parallel/peer_lost.h"
 #include "hadal/tensor/tensor.h"
 
@@ -73,8 +74,12 @@ class Alone : public Comm {
   void exchange(std::span<const Outgoing>, std::span<const Incoming>) override {}
 };
 
-bool is_loopback(const std::string& host) {
-  return host == "localhost" || host.starts_with("127.");
+// GLOO_SOCKET_IFNAME, as everywhere with Gloo; else the way to rank 0. What this machine's host name resolves
+// to may be loopback, or another network.
+std::shared_ptr<::gloo::transport::Device> device_towards(const RankInfo& info) {
+  if (const char* name = std::getenv("GLOO_SOCKET_IFNAME"); name && *name)
+    return c10d::ProcessGroupGloo::createDeviceForInterface(name);
+  return c10d::ProcessGroupGloo::createDeviceForHostname(local_address(info.host, info.port));
 }
 
 }  // namespace
@@ -93,10 +98,7 @@ std::unique_ptr<Comm> connect_gloo(const RankInfo& info, double timeout_seconds)
     store->setTimeout(timeout);
     auto place = c10::make_intrusive<c10d::PrefixStore>(cat("hadal/", info.attempt), store);
     auto options = c10d::ProcessGroupGloo::Options::create(timeout);
-    // On one machine the loopback device: its host name may not resolve to an address of its own.
-    options->devices.push_back(is_loopback(info.host)
-                                   ? c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1")
-                                   : c10d::ProcessGroupGloo::createDefaultDevice());
+    options->devices.push_back(device_towards(info));
     return std::make_unique<GlooComm>(
         c10::make_intrusive<c10d::ProcessGroupGloo>(place, static_cast<int>(info.rank),
                                                     static_cast<int>(info.size), options),
