@@ -83,7 +83,8 @@ void limit_fields(Limits& l, F& f) {
 
 template <class Request, class F>
 void request_fields(Request& r, F& f) {
-  f(r.probe), f(r.spec.command), f(r.spec.input), f(r.spec.files), f(r.spec.readable), f(r.spec.environment);
+  f(r.probe), f(r.cgroup), f(r.spec.command), f(r.spec.input), f(r.spec.files), f(r.spec.readable),
+      f(r.spec.environment);
   f(r.spec.artefacts), f(r.spec.artefact_bytes);
   limit_fields(r.spec.limits, f);
 }

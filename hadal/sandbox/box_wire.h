@@ -13,6 +13,7 @@ constexpr int kBoxSocket = 3;  // descriptor of hadal-box
 struct BoxRequest {
   SandboxSpec spec;
   bool probe = false;  // try the walls instead of a command
+  std::string cgroup;  // folder for a cgroup of the box; "": none
 };
 
 std::string encode(const BoxRequest& request);

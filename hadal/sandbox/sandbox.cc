@@ -7,12 +7,16 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <set>
+#include <sstream>
 
 #include "hadal/base/text.h"
 #include "hadal/error.h"
+#include "hadal/sandbox/box_cgroup.h"
 #include "hadal/sandbox/box_wire.h"
 #include "hadal/sandbox/descriptor.h"
 #include "hadal/sandbox/wall_trial.h"
@@ -37,6 +41,22 @@ SandboxResult box_failed(const std::string& why) {
   SandboxResult result;
   result.detail = why;
   return result;
+}
+
+std::string file_text(const char* path) {
+  std::stringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
+}
+
+// A folder given by the user, else our own cgroup if it is delegated to us.
+const std::string& cgroup_folder() {
+  static const std::string folder = [] {
+    const char* given = std::getenv("HADAL_SANDBOX_CGROUP");
+    return given ? std::string(given)
+                 : delegated_cgroup(file_text("/proc/self/cgroup"), file_text("/proc/self/mountinfo"));
+  }();
+  return folder;
 }
 
 // hadal-box with one end of a socket as its only descriptor beside stderr, and no environment.
@@ -170,11 +190,11 @@ SandboxResult run_sandboxed(const SandboxSpec& spec, const OnOutput& on_output) 
   check(spec);
   if (const std::string& refusal = sandbox_refusal(); !refusal.empty())
     throw Error(ErrorCode::kUnsupported, "[sandbox.run] " + refusal);
-  return run_box({.spec = spec}, on_output);
+  return run_box({.spec = spec, .cgroup = cgroup_folder()}, on_output);
 }
 
 std::vector<SandboxWall> probe_sandbox() {
-  BoxRequest request{.probe = true};
+  BoxRequest request{.probe = true, .cgroup = cgroup_folder()};
   request.spec.command = {"/box/none"};
   request.spec.readable = system_folders();
   request.spec.limits = {
@@ -185,6 +205,11 @@ std::vector<SandboxWall> probe_sandbox() {
   if (result.status != SandboxStatus::kOk || walls.size() != num_walls)
     walls.push_back(
         {"box", false, true, result.detail.empty() ? "the trial of the walls ended early" : result.detail});
+  const std::string& folder = cgroup_folder();
+  walls.push_back({"cgroup", !folder.empty(), false,
+                   folder.empty()
+                       ? "none with memory and pids is delegated to us: rlimits and samples stand without it"
+                       : folder});
   return walls;
 }
 

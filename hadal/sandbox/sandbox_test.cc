@@ -6,11 +6,15 @@
 #include <algorithm>
 #include <thread>
 
+#include "hadal/base/file.h"
 #include "hadal/base/text.h"
 #include "hadal/error.h"
+#include "hadal/sandbox/box_cgroup.h"
+#include "hadal/sandbox/box_fault.h"
 #include "hadal/sandbox/box_wire.h"
 #include "hadal/sandbox/user_ids.h"
 #include "hadal/sandbox/wall_trial.h"
+#include "tests/support/temporary_folder.h"
 
 namespace hadal {
 namespace {
@@ -242,6 +246,30 @@ TEST(BoxUser, StaysWithinTheMapOfAContainer) {
     EXPECT_NE(user, 65534u);
   }
   EXPECT_EQ(box_user(0, 5, "0 1000 1\n"), 0u);  // rootless: one id, the caller's
+}
+
+TEST(BoxCgroup, IsOnlyAFolderThatGivesMemoryAndPids) {
+  const TemporaryFolder mount;
+  const std::string mounts =
+      cat("1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 0:2 / ", mount.path().string(), " rw - cgroup2 c rw\n");
+  const std::string own = "4:memory:/other\n0::/mine\n";
+  EXPECT_EQ(delegated_cgroup(own, mounts), "");  // no such folder
+  std::filesystem::create_directory(mount / "mine");
+  write_file(mount / "mine" / "cgroup.subtree_control", "cpu memory\n");
+  EXPECT_EQ(delegated_cgroup(own, mounts), "");
+  write_file(mount / "mine" / "cgroup.subtree_control", "cpu memory pids\n");
+  EXPECT_EQ(delegated_cgroup(own, mounts), (mount / "mine").string());
+  EXPECT_EQ(delegated_cgroup("4:memory:/other\n", mounts), "");
+  EXPECT_EQ(delegated_cgroup(own, "1 0 8:1 / / rw - ext4 /dev/a rw\n"), "");
+}
+
+TEST(BoxCgroup, OneThatDoesNotBoundIsAFaultAndLeavesNothing) {
+  const TemporaryFolder folder;  // no kernel behind it: the control files are missing
+  EXPECT_THROW(BoxCgroup(folder.path().string(), {}), BoxFault);
+  EXPECT_TRUE(folder.entries().empty());
+  EXPECT_THROW(BoxCgroup("/no/such/folder", {}), BoxFault);
+  BoxCgroup none("", {});
+  EXPECT_FALSE(none.out_of_memory());
 }
 
 TEST(WallTrial, LinesBecomeWalls) {

@@ -16,6 +16,7 @@
 #include <sstream>
 
 #include "hadal/base/clock.h"
+#include "hadal/sandbox/box_cgroup.h"
 #include "hadal/sandbox/box_fault.h"
 #include "hadal/sandbox/box_files.h"
 #include "hadal/sandbox/box_process.h"
@@ -99,6 +100,7 @@ class Supervisor {
   explicit Supervisor(BoxRequest request)
       : request_(std::move(request)),
         limits_(request_.spec.limits),
+        cgroup_(request_.cgroup, limits_),
         out_(FrameKind::kOut, limits_.output_bytes),
         err_(FrameKind::kErr, limits_.output_bytes) {}
   ~Supervisor() { end_box(); }
@@ -135,6 +137,7 @@ class Supervisor {
     write_proc(init_, "setgroups", "deny");
     write_proc(init_, "uid_map", inside + std::to_string(user) + " 1");
     write_proc(init_, "gid_map", inside + std::to_string(::geteuid() == 0 ? user : ::getegid()) + " 1");
+    cgroup_.add(init_);
     send_note(BoxNote::kMapped);
     begin_ = now_seconds();
   }
@@ -232,6 +235,11 @@ class Supervisor {
     result_.wall_seconds = now_seconds() - begin_;
     result_.cpu_seconds = std::max(cpu_sampled_, end_.cpu_seconds);
     result_.peak_bytes = std::max(result_.peak_bytes, end_.peak_bytes);
+    result_.peak_bytes = std::max(result_.peak_bytes, cgroup_.peak_bytes());
+    if (cgroup_.out_of_memory()) {
+      result_.status = SandboxStatus::kMemory;
+      result_.detail = "too much memory";
+    }
     result_.out_cut = out_.cut(), result_.err_cut = err_.cut();
     if (ended_ && result_.detail.empty()) judge_end();
     if (ended_ && folder_.open())
@@ -258,6 +266,7 @@ class Supervisor {
 
   BoxRequest request_;
   const SandboxLimits limits_;
+  BoxCgroup cgroup_;
   Output out_, err_;
   Descriptor notes_, folder_;
   pid_t init_ = -1;
