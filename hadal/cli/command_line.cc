@@ -44,6 +44,11 @@ void finish(TrainOptions& o) {
   finish_train(o);
 }
 
+void finish(AgentOptions& o) {
+  require_utf8(o.task, "--prompt");
+  finish(o.run);
+}
+
 void finish(PlotCommandOptions& o) {
   require_utf8(o.title, "--title");
 }
@@ -141,6 +146,8 @@ void add_commands(Commands& all, const Handlers& handlers, char** argv) {
                                add_plan_schedule, run_plan_schedule);
   all.add<PlanExpertsOptions>(plan, "experts", "which device serves which experts, the busy ones twice",
                               add_plan_experts, run_plan_experts);
+  all.add<AgentOptions>(app, "agent", "a task for a model with tools: plan, call, read, answer", add_agent,
+                        run_agent_command);
   CLI::App& sandbox = *app.add_subcommand("sandbox", "run a program that nobody trusts");
   all.add<SandboxOptions>(sandbox, "run", "a command without network, files and neighbours, within limits",
                           add_sandbox_run, run_sandbox_run);

@@ -51,6 +51,7 @@ int run_plan(const PlanOptions& options);
 int run_plan_schedule(const PlanScheduleOptions& options);
 int run_plan_experts(const PlanExpertsOptions& options);
 int run_launch(const LaunchOptions& options);
+int run_agent_command(const AgentOptions& options);
 int run_sandbox_run(const SandboxOptions& options);
 int run_sandbox_check(const SandboxOptions& options);
 int run_plot(const PlotCommandOptions& options);

@@ -130,6 +130,28 @@ void add_run(CLI::App& app, RunOptions& o) {
   json_flag(app, o.json);
 }
 
+void add_agent(CLI::App& app, AgentOptions& o) {
+  model(app, o.model);
+  app.add_option("-p,--prompt", o.task, "the task")->type_name("TEXT")->required();
+  app.add_option("--tools", o.tools, "calculator, python, shell, search, read, note; apart by commas")
+      ->type_name("NAMES")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->capture_default_str();
+  file_flag(app, "--documents", o.documents, "folder that search and read see", "DIR");
+  file_flag(app, "--transcript", o.transcript, "file for what happened, a JSON object a line");
+  count_flag(app, "--turns", o.turns, "of the model at most");
+  count_flag(app, "--calls", o.calls, "of tools at most");
+  count_flag(app, "--max-tokens", o.max_tokens, "of a turn at most");
+  not_negative_flag(app, "--seconds", o.seconds, "for all; 0: no limit");
+  positive_flag(app, "--tool-seconds", o.tool_seconds, "for a call of python or shell");
+  sampling_flags(app, o.run);
+  choice_flag(app, "--template", o.run.chat_template, "chat format instead of the tokenizer's own",
+              ChatTemplate::names());
+  engine_flags(app, o.run);
+  json_flag(app, o.json);
+}
+
 void add_serve(CLI::App& app, ServeOptions& o) {
   model(app, o.model);
   app.add_option("--host", o.host, "IP address to listen on; another than this machine's own needs a key")

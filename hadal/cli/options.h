@@ -230,6 +230,17 @@ struct LaunchOptions {
   bool program = false;
 };
 
+struct AgentOptions {
+  std::string model, task;
+  std::vector<std::string> tools = {"calculator"};
+  std::string documents;                             // folder of search and read; "": none
+  std::string transcript;                            // JSONL file; "": none
+  int64_t turns = 8, calls = 16, max_tokens = 1024;  // max_tokens: of one turn
+  double tool_seconds = 10, seconds = 0;             // seconds: of all; 0: no limit
+  RunOptions run;                                    // sampling, chat template and engine
+  bool json = false;
+};
+
 struct SandboxOptions {
   std::vector<std::string> command;          // after --
   std::vector<std::string> files, readable;  // copied into /box; shown under their own path
@@ -281,6 +292,7 @@ void add_plan(CLI::App& app, PlanOptions& options);
 void add_plan_schedule(CLI::App& app, PlanScheduleOptions& options);
 void add_plan_experts(CLI::App& app, PlanExpertsOptions& options);
 void add_launch(CLI::App& app, LaunchOptions& options);
+void add_agent(CLI::App& app, AgentOptions& options);
 void add_sandbox_run(CLI::App& app, SandboxOptions& options);
 void add_sandbox_check(CLI::App& app, SandboxOptions& options);
 void add_bench_serve(CLI::App& app, BenchServeOptions& options);

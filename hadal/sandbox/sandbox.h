@@ -73,7 +73,7 @@ struct SandboxResult {
   std::string detail;  // why it was ended, for people
 };
 
-// Output as it comes; stream 1 or 2.
+// Output as it comes; stream 1 or 2. While it does not return, the limits are not looked at.
 using OnOutput = std::function<void(int stream, std::string_view text)>;
 
 // Blocks until nothing of the run is left. Thread-safe; runs of many threads do not see each other. A fault
