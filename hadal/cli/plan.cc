@@ -175,9 +175,9 @@ int show_one(const PlanOptions& o, const ClusterJob& job, const ClusterFacts& fa
     print(dump_json(out) + "\n");
     return 0;
   }
-  print(cat(title_of(o), "\n", text_of(plan.layout), ": ", plan.microbatches, " micro-batches\n",
-            speed_lines(plan, facts), memory_table(plan, facts), traffic_lines(plan),
-            stage_table(plan, job.model.num_layers)));
+  print(cat(title_of(o), "\n", text_of(plan.layout), ": ", plan.microbatches,
+            plan.microbatches == 1 ? " micro-batch\n" : " micro-batches\n", speed_lines(plan, facts),
+            memory_table(plan, facts), traffic_lines(plan), stage_table(plan, job.model.num_layers)));
   return 0;
 }
 

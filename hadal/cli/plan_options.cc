@@ -5,18 +5,29 @@
 #include "hadal/planner/cluster_facts.h"
 
 namespace hadal {
+namespace {
+
+// Sums and products of these stay exact.
+CLI::Option* size_flag(CLI::App& app, const std::string& name, int64_t& value, const std::string& help) {
+  return number_flag(
+      app, name, value, help, [](int64_t x) { return x >= 1 && x <= (int64_t{1} << 24); },
+      "an integer from 1 to 16777216");
+}
+
+}  // namespace
+
 void add_plan(CLI::App& app, PlanOptions& o) {
   app.require_subcommand(0, 1);
   choice_flag(app, "--preset", o.preset, "built-in model", preset_names());
   file_flag(app, "--config", o.config, "config.json of the model, or its folder");
-  count_flag(app, "--gpus", o.gpus, "in the cluster")->default_str("");
+  size_flag(app, "--gpus", o.gpus, "in the cluster")->default_str("");
   app.add_option(
          "--layout", o.layout,
          "pp=16,ep=64,dp=128,tp=1,schedule=dualpipe,chunks=2,micro=1,recompute=selective,zero1=1: any of "
          "these; without --layout the best ones are looked for")
       ->type_name("KEY=VALUE,...");
-  count_flag(app, "--batch", o.batch, "sequences a step");
-  count_flag(app, "--length", o.length, "tokens a sequence");
+  size_flag(app, "--batch", o.batch, "sequences a step");
+  size_flag(app, "--length", o.length, "tokens a sequence");
   choice_flag(app, "--precision", o.precision, "of matrix products, cached activations and dispatched rows",
               {"fp8", "bf16"});
   choice_flag(app, "--moments", o.moments, "of the optimizer", {"bf16", "f32"});

@@ -13,14 +13,16 @@ namespace {
   throw Error(ErrorCode::kInvalidArgument, "[plan.layout] " + what);
 }
 
+constexpr int64_t kMost = int64_t{1} << 20;  // the product of three is exact
+
 const std::vector<std::string> kKeys = {"pp",     "ep",    "dp",        "tp",   "schedule",
                                         "chunks", "micro", "recompute", "zero1"};
 
 int64_t number_of(const std::string& key, const std::string& value, int64_t least) {
   int64_t n = 0;
   const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), n);
-  if (error != std::errc() || end != value.data() + value.size() || n < least || n > (int64_t{1} << 24))
-    refuse(cat(key, "=", value, ": need an integer of at least ", least, "."));
+  if (error != std::errc() || end != value.data() + value.size() || n < least || n > kMost)
+    refuse(cat(key, "=", value, ": need an integer from ", least, " to ", kMost, "."));
   return n;
 }
 

@@ -250,7 +250,7 @@ class Search {
     }
     Planning planning(job_, layout, f_);
     if (planning.least_memory() > f_.memory_gib * kGiB) {
-      ++found_.refused["memory"];
+      ++found_.refused["memory of a GPU"];
       return;
     }
     keep(planning.finish());
@@ -258,7 +258,7 @@ class Search {
 
   void keep(ClusterPlan plan) {
     if (!plan.fits(f_)) {
-      ++found_.refused["memory"];
+      ++found_.refused["memory of a GPU"];
       return;
     }
     ++found_.fitting;

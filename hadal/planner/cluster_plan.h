@@ -82,7 +82,7 @@ ClusterPlan plan_cluster(const ClusterJob& job, const ClusterLayout& layout, con
 struct ClusterProposal {
   std::vector<ClusterPlan> best;  // fastest first
   int64_t tried = 0, fitting = 0;
-  std::map<std::string, int64_t> refused;  // by the rule they break, or "memory"
+  std::map<std::string, int64_t> refused;  // by the rule they break, or "memory of a GPU"
 };
 ClusterProposal propose_layouts(const ClusterJob& job, const ClusterFacts& facts, size_t most);
 

@@ -317,7 +317,7 @@ TEST(ClusterLayout, TextThatIsNoLayoutIsRefused) {
                                    {"pp=2,pp=4", "pp is given twice"},
                                    {"recompute=some", "need none, selective or full"},
                                    {"schedule=dualpip", "did you mean \"dualpipe\"?"},
-                                   {"pp=99999999999999999999", "need an integer"}}) {
+                                   {"pp=99999999999999999999", "need an integer from 1 to 1048576"}}) {
     try {
       parse_layout(text, 8);
       ADD_FAILURE() << text;
@@ -356,7 +356,7 @@ TEST(Proposal, FindsTheFastestThatFitsAndCountsTheRest) {
   int64_t refused = 0;
   for (const auto& [rule, count] : found.refused) refused += count;
   EXPECT_EQ(found.tried, found.fitting + refused);
-  EXPECT_GT(found.refused.at("memory"), 0);
+  EXPECT_GT(found.refused.at("memory of a GPU"), 0);
   for (size_t i = 0; i < 5; ++i) {
     EXPECT_TRUE(found.best[i].fits(facts));
     if (i > 0) {

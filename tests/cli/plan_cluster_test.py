@@ -75,6 +75,8 @@ class Plan(ProgramTest):
         self.assert_fails(hadal("plan"), 2, "--preset and --config")
         self.assert_fails(hadal("plan", "--preset", "v3"), 2, "--gpus")
         self.assert_fails(hadal("plan", "--preset", "v3", "--gpus", "0"), 2, "--gpus")
+        self.assert_fails(hadal("plan", "--preset", "v3", "--gpus", "9000000000000000000"), 2, "from 1 to 16777216")
+        self.assert_fails(hadal(*V3, "--batch", "16777217"), 2, "from 1 to 16777216")
         self.assert_fails(hadal("plan", "nothing"), 2, 'unknown command "nothing"')
         self.assert_fails(hadal(*V3, "--layout", "px=1"), 1, 'did you mean "pp"?')
         self.assert_fails(hadal(*V3, "--assume.gemm_fp8", "2"), 1, "gemm_fp8", "a share above 0, at most 1")
