@@ -96,6 +96,7 @@ struct EngineStats {
   int64_t prompt_tokens = 0, reused_tokens = 0, generated_tokens = 0;
   int64_t drafted_tokens = 0, accepted_tokens = 0, dropped_tokens = 0;
   int64_t steps = 0;
+  int64_t prompt_rows = 0;  // computed: of prompts, without what was found in the cache
   int64_t cancelled_requests = 0, finished_requests = 0;
   int64_t context_shifts = 0;
   int64_t cache_bytes = 0;
@@ -153,6 +154,7 @@ class Engine {
   const std::optional<Tokenizer>& tokenizer() const;
   EngineStats stats() const;
   int64_t context() const;  // tokens of prompt and answer together; with Overflow::kShift: seen at a time
+  int64_t max_sequences() const;  // that run at the same time
 
  private:
   struct State;

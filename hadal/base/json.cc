@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "hadal/base/text.h"
+#include "hadal/base/wide_json.h"
 #include "hadal/error.h"
 
 namespace hadal {
@@ -18,6 +19,8 @@ constexpr size_t kSmallObject = 16;
 // Builds an ordered_json from SAX events, refusing what parse_json promises to refuse.
 class StrictReader : public nlohmann::json_sax<Json> {
  public:
+  explicit StrictReader(bool wide) : wide_(wide) {}
+
   Json root;
   std::string problem;
   size_t problem_byte = 0;
@@ -26,13 +29,14 @@ class StrictReader : public nlohmann::json_sax<Json> {
   bool boolean(bool value) override { return put(value); }
   bool number_integer(number_integer_t value) override { return put(value); }
   bool number_unsigned(number_unsigned_t value) override {
-    if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
-      return fail(cat("integer ", value, " does not fit in 64 signed bits"));
-    return put(static_cast<int64_t>(value));
+    if (value <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
+      return put(static_cast<int64_t>(value));
+    return wide_ ? put(static_cast<double>(value))
+                 : fail(cat("integer ", value, " does not fit in 64 signed bits"));
   }
   bool number_float(number_float_t value, const string_t& text) override {
     if (!std::isfinite(value)) return fail(cat("number ", text, " is out of range"));
-    if (text.find_first_of(".eE") == string_t::npos)
+    if (!wide_ && text.find_first_of(".eE") == string_t::npos)
       return fail(cat("integer ", text, " does not fit in 64 signed bits"));
     return put(value);
   }
@@ -112,26 +116,35 @@ class StrictReader : public nlohmann::json_sax<Json> {
     return true;
   }
 
+  const bool wide_;
   std::vector<Json*> stack_;
   std::vector<std::unordered_set<std::string>> keys_;
   std::string key_;
 };
 
-}  // namespace
-
-Json parse_json(std::string_view text, std::string_view source, size_t offset) {
+Json parse(std::string_view text, std::string_view source, size_t offset, bool wide) {
   size_t bad = 0;
   if (!is_utf8(text, &bad))
     throw Error(ErrorCode::kCorrupt, cat("[json] ", source, ": byte ", offset + bad, ": invalid UTF-8"));
   // nlohmann takes a NUL for the end of the text and would not look at what follows.
   if (const size_t nul = text.find('\0'); nul != std::string_view::npos)
     throw Error(ErrorCode::kCorrupt, cat("[json] ", source, ": byte ", offset + nul, ": NUL byte"));
-  StrictReader reader;
+  StrictReader reader(wide);
   if (!Json::sax_parse(text.begin(), text.end(), &reader)) {
     throw Error(ErrorCode::kCorrupt,
                 cat("[json] ", source, ": byte ", offset + reader.problem_byte, ": ", reader.problem));
   }
   return std::move(reader.root);
+}
+
+}  // namespace
+
+Json parse_json(std::string_view text, std::string_view source, size_t offset) {
+  return parse(text, source, offset, /*wide=*/false);
+}
+
+Json parse_wide_json(std::string_view text, std::string_view source) {
+  return parse(text, source, 0, /*wide=*/true);
 }
 
 std::string dump_json(const Json& value, int indent) {

@@ -171,6 +171,8 @@ void add_serve(CLI::App& app, ServeOptions& o) {
       ->type_name("URL");
   count_flag(app, "--queue", o.queue_requests, "requests that wait; more are refused with 429");
   count_flag(app, "--queue-tokens", o.queue_tokens, "tokens of their prompts");
+  not_negative_flag(app, "--queue-seconds", o.queue_seconds,
+                    "they are expected to wait for their first token; 0: any");
   not_negative_flag(app, "--deadline", o.deadline_seconds, "seconds for an answer; 0: none");
   served_model_flags(app, o);
 }

@@ -67,6 +67,7 @@ struct ServeOptions : ServedModelOptions {
   std::vector<std::string> allowed_hosts;
   std::string cors_origin;
   int64_t queue_requests = 256, queue_tokens = 1 << 18;
+  double queue_seconds = 30;      // 0: any
   double deadline_seconds = 600;  // 0: none
 };
 

@@ -41,7 +41,7 @@ int run_serve(const ServeOptions& o) {
             " can be reached by other machines and no key is set. Set HADAL_API_KEY or --api-key-file, or "
             "say --insecure-no-auth."));
   EngineThread engine(Engine::open(o.model, o.engine_config()),
-                      {.requests = o.queue_requests, .tokens = o.queue_tokens});
+                      {.requests = o.queue_requests, .tokens = o.queue_tokens, .seconds = o.queue_seconds});
   Api api({.model = o.served_name(),
            .api_key = key,
            .chat_template = o.chat_template,

@@ -213,6 +213,9 @@ const std::optional<Tokenizer>& Engine::tokenizer() const {
 int64_t Engine::context() const {
   return state_->context;
 }
+int64_t Engine::max_sequences() const {
+  return state_->config.max_sequences;
+}
 
 EngineStats Engine::stats() const {
   EngineStats out = state_->stats;
@@ -220,7 +223,7 @@ EngineStats Engine::stats() const {
   const PageTableStats pages = state_->table.stats();
   out.running = scheduler.running, out.waiting = scheduler.waiting;
   out.pages = pages.pages, out.pages_used = pages.used, out.pages_cached = pages.cached;
-  out.context_shifts = scheduler.shifts;
+  out.context_shifts = scheduler.shifts, out.prompt_rows = scheduler.prompt_rows;
   out.cache_bytes = pages.pages * page_bytes(state_->model.mla, state_->format, state_->layers);
   return out;
 }

@@ -3,15 +3,13 @@
 #include <strings.h>
 
 #include <algorithm>
+#include <cmath>
 #include <ctime>
 #include <nlohmann/json.hpp>
 #include <random>
 
 #include "hadal/base/clock.h"
 #include "hadal/base/text.h"
-#include "hadal/server/json_fields.h"
-#include "hadal/server/json_schema.h"
-#include "hadal/server/tool_prompt.h"
 
 namespace hadal {
 
@@ -25,14 +23,15 @@ struct Exchange {
   std::vector<JobId> jobs;
   std::vector<double> first_token;  // when; 0: not yet
   size_t num_finished = 0;
-  bool stream = false, over = false;
+  bool stream = false;
+  bool whole = false;  // all is there and is being written
+  bool over = false;
   double started = 0, last_sent = 0;
 };
 
 namespace {
 
 constexpr const char* kJsonType = "application/json";
-constexpr double kKeepAliveSeconds = 10;
 
 std::string random_id(const char* prefix) {
   static thread_local std::random_device device;
@@ -59,6 +58,21 @@ uint64_t choice_seed(uint64_t seed, int64_t index) {
   return seed + static_cast<uint64_t>(index) * 0x9E3779B97F4A7C15ull;
 }
 
+// A pattern of the whole numbers from 0 to `last`, as they are spelled.
+std::string numbers_up_to(int64_t last) {
+  const std::string digits = std::to_string(last);
+  std::string out = "^(" + digits;
+  const auto more = [&](const std::string& before, char low, char high, size_t behind) {
+    if (low <= high)
+      out += cat("|", before, "[", low, "-", high, "]", behind > 0 ? cat("[0-9]{", behind, "}") : "");
+  };
+  for (size_t i = 0; i < digits.size(); ++i)  // as long, less from this digit on
+    more(digits.substr(0, i), i == 0 && digits.size() > 1 ? '1' : '0', static_cast<char>(digits[i] - 1),
+         digits.size() - i - 1);
+  if (digits.size() > 1) out += cat("|0|[1-9][0-9]{0,", digits.size() - 2, "}");  // shorter
+  return out + ")$";
+}
+
 // The description with what this server alone knows: its model's name and how many tokens there are.
 std::string describe(const std::string& model, int64_t vocab_size,
                      const std::optional<Tokenizer>& tokenizer) {
@@ -66,6 +80,9 @@ std::string describe(const std::string& model, int64_t vocab_size,
   Json& schemas = doc["components"]["schemas"];
   schemas["ModelName"]["enum"] = Json::array({model, "", nullptr});
   schemas["TokenId"]["maximum"] = vocab_size - 1;
+  for (const char* request : {"ChatRequest", "CompletionRequest"})
+    schemas[request]["properties"]["logit_bias"]["propertyNames"]["pattern"] = numbers_up_to(vocab_size - 1);
+  if (tokenizer && tokenizer->encode_prompt("").empty()) schemas["PromptText"]["minLength"] = 1;
   schemas["SpelledTokenId"]["maximum"] = tokenizer ? tokenizer->vocab_size() - 1 : 0;
   return dump_json(doc);
 }
@@ -77,59 +94,34 @@ void send_event(Exchange& exchange, std::string_view json) {
 
 }  // namespace
 
-int http_status(ErrorCode code) {
-  switch (code) {
-    case ErrorCode::kInvalidArgument:
-    case ErrorCode::kUnsupported:
-    case ErrorCode::kExhausted:  // a request that could never fit
-      return 400;
-    case ErrorCode::kNotFound:
-      return 404;
-    case ErrorCode::kUnavailable:
-      return 503;
-    default:
-      return 500;
-  }
-}
-
 Api::Api(ApiConfig config, EngineThread& engine)
-    : config_(std::move(config)), engine_(engine), page_(web_page()), started_(std::time(nullptr)) {
-  const std::optional<Tokenizer>& tokenizer = engine.tokenizer();
-  openapi_ = describe(config_.model, engine.model().vocab_size, tokenizer);
-  if (!tokenizer) {
-    chat_problem_ = "This model has no tokenizer: give token ids to /v1/completions.";
-    return;
-  }
-  for (int32_t id = 0; id < tokenizer->vocab_size(); ++id)
-    if (tokenizer->is_token(id)) longest_token_ = std::max(longest_token_, tokenizer->token_bytes(id).size());
-  try {
-    chat_ = config_.chat_template.empty() ? ChatTemplate::detect(*tokenizer)
-                                          : ChatTemplate::named(config_.chat_template);
-  } catch (const Error& error) {
-    if (!config_.chat_template.empty()) throw;
-    chat_problem_ = "This model has no chat template that hadal knows: use /v1/completions.";
-  }
-}
+    : config_(std::move(config)),
+      engine_(engine),
+      reader_(config_, engine),
+      page_(web_page()),
+      openapi_(describe(config_.model, engine.model().vocab_size, engine.tokenizer())),
+      size_(model_size(engine.model())),
+      started_(std::time(nullptr)) {}
 
 Api::~Api() = default;
 
 const std::vector<Api::Route>& Api::routes() {
   static const std::vector<Route> routes = {
-      {"GET", "/", &Api::get_page, true},
-      {"GET", "/health", &Api::get_health, true},
-      {"GET", "/ready", &Api::get_ready, true},
-      {"GET", "/metrics", &Api::get_metrics, false},
-      {"GET", "/openapi.json", &Api::get_openapi, true},
-      {"GET", "/v1/models", &Api::get_models, false},
-      {"POST", "/v1/chat/completions", &Api::post_chat, false},
-      {"POST", "/v1/completions", &Api::post_completion, false},
-      {"POST", "/tokenize", &Api::post_tokenize, false},
-      {"POST", "/detokenize", &Api::post_detokenize, false},
+      {.method = "GET", .path = "/", .handler = &Api::get_page, .open = true},
+      {.method = "GET", .path = "/health", .handler = &Api::get_health, .open = true},
+      {.method = "GET", .path = "/ready", .handler = &Api::get_ready, .open = true},
+      {.method = "GET", .path = "/metrics", .handler = &Api::get_metrics},
+      {.method = "GET", .path = "/openapi.json", .handler = &Api::get_openapi, .open = true},
+      {.method = "GET", .path = "/v1/models", .handler = &Api::get_models},
+      {.method = "POST", .path = "/v1/chat/completions", .reading = &RequestReader::chat, .generates = true},
+      {.method = "POST", .path = "/v1/completions", .reading = &RequestReader::completion, .generates = true},
+      {.method = "POST", .path = "/tokenize", .reading = &RequestReader::tokenize},
+      {.method = "POST", .path = "/detokenize", .reading = &RequestReader::detokenize},
   };
   return routes;
 }
 
-std::shared_ptr<Exchange> Api::handle(const HttpRequest& request, std::shared_ptr<Responder> responder) {
+std::shared_ptr<Exchange> Api::handle(HttpRequest request, std::shared_ptr<Responder> responder) {
   try {
     const Route* found = nullptr;
     std::string methods;
@@ -147,17 +139,12 @@ std::shared_ptr<Exchange> Api::handle(const HttpRequest& request, std::shared_pt
       return nullptr;
     }
     if (!found->open) check_key(request);
-    return (this->*found->handler)(request, responder);
+    if (found->reading) return read(*found, std::move(request), responder);
+    (this->*found->handler)(*responder);
   } catch (const ApiError& error) {
-    HttpHeaders headers;
-    if (error.status == 401) headers.emplace_back("WWW-Authenticate", "Bearer");
-    if (error.status == 429 || error.status == 503) headers.emplace_back("Retry-After", "1");
-    responder->respond(error.status, kJsonType, error_json(error), headers);
-  } catch (const Error& error) {
-    responder->respond(http_status(error.code()), kJsonType,
-                       error_json(ApiError(http_status(error.code()), error.what())));
+    respond_error(*responder, error);
   } catch (const std::exception& error) {  // out of memory
-    responder->respond(500, kJsonType, error_json(ApiError(500, error.what())));
+    respond_error(*responder, ApiError(500, error.what()));
   }
   return nullptr;
 }
@@ -172,260 +159,125 @@ void Api::check_key(const HttpRequest& request) const {
     throw ApiError(401, "The API key is wrong.", "", "invalid_api_key");
 }
 
-void Api::check_model(const std::string& model) const {
-  if (model.empty() || model == config_.model) return;
-  throw ApiError(
-      404, cat("model: got \"", model.substr(0, 128), "\", but this server has \"", config_.model, "\"."),
-      "model", "model_not_found");
+void Api::get_page(Responder& responder) {
+  responder.respond(200, "text/html; charset=utf-8", std::string(page_.html),
+                    {{"Content-Security-Policy", page_.policy}, {"Referrer-Policy", "no-referrer"}});
 }
 
-const Tokenizer& Api::need_tokenizer() const {
-  if (!engine_.tokenizer()) throw ApiError(400, "This model has no tokenizer: give token ids.");
-  return *engine_.tokenizer();
+void Api::get_health(Responder& responder) {
+  responder.respond(200, kJsonType, dump_json(Json{{"status", "ok"}}));
 }
 
-Json Api::body_json(const HttpRequest& request) const {
-  std::string_view type = std::string_view(request.content_type).substr(0, request.content_type.find(';'));
-  while (type.ends_with(' ') || type.ends_with('\t')) type.remove_suffix(1);
-  if (!type.empty() && type != kJsonType)
-    throw ApiError(415, "Content-Type: need application/json (curl: -H 'Content-Type: application/json').");
-  try {
-    return parse_json(request.body, "request body");
-  } catch (const Error& error) {
-    throw ApiError(400, error.what());
-  }
-}
-
-std::shared_ptr<Exchange> Api::get_page(const HttpRequest&, std::shared_ptr<Responder>& responder) {
-  responder->respond(200, "text/html; charset=utf-8", std::string(page_.html),
-                     {{"Content-Security-Policy", page_.policy}, {"Referrer-Policy", "no-referrer"}});
-  return nullptr;
-}
-
-std::shared_ptr<Exchange> Api::get_health(const HttpRequest&, std::shared_ptr<Responder>& responder) {
-  responder->respond(200, kJsonType, dump_json(Json{{"status", "ok"}}));
-  return nullptr;
-}
-
-std::shared_ptr<Exchange> Api::get_ready(const HttpRequest&, std::shared_ptr<Responder>& responder) {
+void Api::get_ready(Responder& responder) {
   if (draining_) throw ApiError(503, "The server is shutting down.");
-  responder->respond(200, kJsonType, dump_json(Json{{"status", "ready"}}));
-  return nullptr;
+  responder.respond(200, kJsonType, dump_json(Json{{"status", "ready"}}));
 }
 
-std::shared_ptr<Exchange> Api::get_metrics(const HttpRequest&, std::shared_ptr<Responder>& responder) {
-  responder->respond(200, "text/plain; version=0.0.4; charset=utf-8",
-                     metrics_text(metrics, engine_.stats(), engine_.queued_requests(), config_.model));
-  return nullptr;
+void Api::get_metrics(Responder& responder) {
+  responder.respond(200, "text/plain; version=0.0.4; charset=utf-8",
+                    metrics_text(metrics, engine_.stats(), engine_.queued_requests(), config_.model));
 }
 
-std::shared_ptr<Exchange> Api::get_openapi(const HttpRequest&, std::shared_ptr<Responder>& responder) {
-  responder->respond(200, kJsonType, openapi_);
-  return nullptr;
+void Api::get_openapi(Responder& responder) {
+  responder.respond(200, kJsonType, openapi_);
 }
 
-std::shared_ptr<Exchange> Api::get_models(const HttpRequest&, std::shared_ptr<Responder>& responder) {
+void Api::get_models(Responder& responder) {
   const ModelConfig& m = engine_.model();
   const EngineStats stats = engine_.stats();
-  Json ours{{"chat", chat_.has_value()}, {"context", engine_.context()}};
-  ours["chat_template"] = chat_ ? Json(chat_->name()) : Json(nullptr);
+  const std::optional<ChatTemplate>& chat = reader_.chat_template();
+  Json ours{{"chat", chat.has_value()}, {"context", engine_.context()}};
+  ours["chat_template"] = chat ? Json(chat->name()) : Json(nullptr);
+  ours["parameters"] = size_.main.total();
+  ours["parameters_per_token"] = size_.active.total();
+  ours["parameters_mtp"] = size_.mtp.total();
   ours["moe_layers"] = stats.expert_load.size();
   ours["experts"] = m.moe.num_experts;
   ours["experts_per_token"] = m.moe.top_k;
   ours["mtp"] = m.mtp_depth > 0;
   ours["layers"] = m.num_layers;
-  ours["thinking"] = chat_ && chat_->name() == "v3.1";
+  ours["thinking"] = chat && chat->name() == "v3.1";
   Json model{{"id", config_.model}, {"object", "model"}, {"created", started_}, {"owned_by", "hadal"}};
   model["max_model_len"] = engine_.context();
   model["hadal"] = std::move(ours);
-  responder->respond(200, kJsonType, dump_json(Json{{"object", "list"}, {"data", Json::array({model})}}));
-  return nullptr;
+  responder.respond(200, kJsonType, dump_json(Json{{"object", "list"}, {"data", Json::array({model})}}));
 }
 
-std::shared_ptr<Exchange> Api::post_tokenize(const HttpRequest& request,
-                                             std::shared_ptr<Responder>& responder) {
-  const TokenizeCall call = parse_tokenize_call(body_json(request));
-  check_model(call.model);
-  const Tokenizer& tokenizer = need_tokenizer();
-  const std::vector<int32_t> ids =
-      call.add_special_tokens ? tokenizer.encode_prompt(call.prompt) : tokenizer.encode(call.prompt);
-  responder->respond(
-      200, kJsonType,
-      dump_json(Json{{"count", ids.size()}, {"max_model_len", engine_.context()}, {"tokens", ids}}));
-  return nullptr;
-}
-
-std::shared_ptr<Exchange> Api::post_detokenize(const HttpRequest& request,
-                                               std::shared_ptr<Responder>& responder) {
-  const DetokenizeCall call = parse_detokenize_call(body_json(request));
-  check_model(call.model);
-  const Tokenizer& tokenizer = need_tokenizer();
-  for (size_t i = 0; i < call.tokens.size(); ++i)
-    if (!tokenizer.is_token(call.tokens[i]))
-      bad_field(cat("tokens[", i, "]"), cat("got ", call.tokens[i], ", which is no token of this model."));
-  responder->respond(200, kJsonType, dump_json(Json{{"prompt", tokenizer.decode(call.tokens)}}));
-  return nullptr;
-}
-
-// Refuses a text that cannot fit before it is tokenised: that takes time in proportion to its length.
-std::vector<int32_t> Api::encode(const std::string& text, const std::string& param) const {
-  const Tokenizer& tokenizer = need_tokenizer();
-  const auto context = static_cast<size_t>(engine_.context());
-  if (longest_token_ > 0 && text.size() / longest_token_ > context)
-    throw ApiError(400,
-                   cat(param, ": got ", text.size(), " bytes of text, which cannot fit in the context of ",
-                       context, " tokens."),
-                   param, "context_length_exceeded");
-  return tokenizer.encode_prompt(text);
-}
-
-std::vector<int32_t> Api::chat_prompt(const ChatCall& call, AnswerFormat& format) const {
-  if (!chat_) throw ApiError(400, chat_problem_, "messages");
-  size_t bytes = 0;
-  for (const ChatMessage& message : call.messages) bytes += message.content.value_or("").size();
-  if (bytes / std::max<size_t>(1, longest_token_) > static_cast<size_t>(engine_.context()))
-    throw ApiError(400,
-                   cat("messages: got ", bytes, " bytes of text, which cannot fit in the context of ",
-                       engine_.context(), " tokens."),
-                   "messages", "context_length_exceeded");
-  const bool tools = call.tool_choice != ToolChoice::kNone;
-  const std::vector<ChatMessage> messages =
-      tools ? with_tools(call.messages, call.tools, chat_->name()) : call.messages;
-  const ChatOptions options{.thinking = call.thinking.value_or(false)};
-  if (call.thinking == true && chat_->name() != "v3.1")
-    bad_field("chat_template_kwargs.thinking", cat("the format ", chat_->name(), " has no such switch."));
-  try {
-    const std::string text = chat_->render(messages, options);
-    std::string_view prompt = text;
-    while (prompt.ends_with('\n')) prompt.remove_suffix(1);
-    format = {.reasoning = true, .starts_in_reasoning = prompt.ends_with("<think>"), .tools = tools};
-    return need_tokenizer().encode(text);
-  } catch (const Error& error) {
-    throw ApiError(400, error.what(), "messages");
-  }
-}
-
-// What the answer may be: a schema's JSON, or calls of tools.
-std::shared_ptr<const Constraint> Api::constraint_of(const ChatCall& call) const {
-  if (call.tool_choice == ToolChoice::kRequired || call.tool_choice == ToolChoice::kNamed) {
-    const CallMarkup m = call_markup(chat_->name());
-    std::vector<Json> schemas(call.tools.size());
-    std::vector<CallForm> forms;
-    for (size_t i = 0; i < call.tools.size(); ++i) {
-      const ToolSpec& tool = call.tools[i];
-      if (call.tool_choice == ToolChoice::kNamed && tool.name != call.tool_name) continue;
-      if (!tool.parameters.empty()) schemas[i] = parse_json(tool.parameters, tool.name);
-      forms.push_back({.before = cat(m.before_name, tool.name, m.after_name),
-                       .after = m.after,
-                       .parameters = tool.parameters.empty() ? nullptr : &schemas[i],
-                       .param = cat("tools[", i, "].function.parameters")});
-    }
-    return compile_calls(forms, {.begin = m.begin, .between = m.between, .end = m.end}, need_tokenizer());
-  }
-  if (call.format == ResponseFormat::kJsonObject) return compile_json_object();
-  if (call.format == ResponseFormat::kJsonSchema)
-    return compile_json_schema(parse_json(call.schema, call.schema_name),
-                               "response_format.json_schema.schema");
-  return nullptr;
-}
-
-Request Api::engine_request(const GenerationCall& call, std::vector<int32_t> prompt,
-                            const std::string& param) const {
-  const int64_t length = static_cast<int64_t>(prompt.size()), context = engine_.context();
-  if (length >= context)
-    throw ApiError(400,
-                   cat(param, ": got ", length, " tokens, need fewer than the context of ", context, "."),
-                   param, "context_length_exceeded");
-  for (const auto& [id, bias] : call.sampling.logit_bias)
-    if (id >= engine_.model().vocab_size)
-      bad_field(cat("logit_bias.", id), cat("need a token id below ", engine_.model().vocab_size, "."));
-  Request request{.prompt = std::move(prompt)};
-  request.max_tokens = std::min(call.max_tokens.value_or(context), context - length);
-  request.sampling = call.sampling;
-  request.stops = call.stops;
-  request.ignore_end = call.ignore_end;
-  request.top_logprobs = call.top_logprobs;
-  request.want_experts = call.trace;
-  return request;
-}
-
-std::shared_ptr<Exchange> Api::post_chat(const HttpRequest& request, std::shared_ptr<Responder>& responder) {
-  const ChatCall call = parse_chat_call(body_json(request), config_.caps);
-  check_model(call.model);
-  AnswerFormat format;
-  std::vector<int32_t> prompt = chat_prompt(call, format);
-  const std::shared_ptr<const Constraint> constraint = constraint_of(call);
-  if (constraint && format.starts_in_reasoning)  // what is constrained is the answer: close the reasoning
-    for (const int32_t id : need_tokenizer().encode("</think>\n\n")) prompt.push_back(id);
-  if (constraint) format.reasoning = false;
-  Request one = engine_request(call, std::move(prompt), "messages");
-  one.constraint = constraint;
-  std::vector<Request> requests;
-  for (int64_t i = 0; i < call.n; ++i) requests.push_back(one);
-  return begin(call, /*chat=*/true, format, std::move(requests), responder);
-}
-
-std::shared_ptr<Exchange> Api::post_completion(const HttpRequest& request,
-                                               std::shared_ptr<Responder>& responder) {
-  const CompletionCall call = parse_completion_call(body_json(request), config_.caps);
-  check_model(call.model);
-  if (!call.stops.empty() && !engine_.tokenizer()) bad_field("stop", "this model has no tokenizer.");
-  std::vector<Request> requests;
-  for (size_t i = 0; i < call.prompts.size(); ++i) {
-    const std::string param = call.prompts.size() == 1 ? "prompt" : cat("prompt[", i, "]");
-    std::vector<int32_t> ids;
-    if (const auto* text = std::get_if<std::string>(&call.prompts[i]))
-      ids = encode(*text, param);
-    else
-      ids = std::get<std::vector<int32_t>>(call.prompts[i]);
-    if (ids.empty()) bad_field(param, "is empty; this model needs at least one token.");
-    for (const int32_t id : ids)
-      if (id >= engine_.model().vocab_size)
-        bad_field(param, cat("got token ", id, ", need ids below ", engine_.model().vocab_size, "."));
-    const Request one = engine_request(call, std::move(ids), param);
-    for (int64_t k = 0; k < call.n; ++k) requests.push_back(one);
-  }
-  return begin(call, /*chat=*/false, {.reasoning = false}, std::move(requests), responder);
-}
-
-std::shared_ptr<Exchange> Api::begin(const GenerationCall& call, bool chat, const AnswerFormat& format,
-                                     std::vector<Request> requests, std::shared_ptr<Responder>& responder) {
-  if (draining_) throw ApiError(503, "The server is shutting down.");
+// A body is read off this thread if there is another one; then the answer begins.
+std::shared_ptr<Exchange> Api::read(const Route& route, HttpRequest request,
+                                    std::shared_ptr<Responder>& responder) {
+  if (route.generates) refuse_early();
   auto exchange = std::make_shared<Exchange>();
+  exchange->responder = responder;
+  exchange->head.chat = route.reading == &RequestReader::chat;
+  exchange->started = exchange->last_sent = now_seconds();
+  exchanges_[exchange.get()] = exchange;
+  if (!tasks_) {
+    begin(exchange, reader_.read(route.reading, request));
+    return exchange->over ? nullptr : exchange;
+  }
+  const size_t bytes = request.body.size() + 1;
+  auto work = [this, exchange, reading = route.reading,
+               request = std::make_shared<HttpRequest>(std::move(request))] {
+    auto read = std::make_shared<ReadRequest>(reader_.read(reading, *request));
+    post_([this, exchange, read] { begin(exchange, std::move(*read)); });
+  };
+  if (!tasks_->run(bytes, std::move(work))) {
+    ++metrics.rejected;
+    fail(exchange, ApiError(429, "Too many requests are being read. Try again later.", "", "queue_full"));
+    return nullptr;
+  }
+  return exchange;
+}
+
+// What needs no look at the body: so that a refusal costs next to nothing.
+void Api::refuse_early() {
+  if (draining_) throw ApiError(503, "The server is shutting down.");
+  if (const auto retry = engine_.refuses_all()) throw queue_full(*retry);
+}
+
+ApiError Api::queue_full(double retry_seconds) {
+  ++metrics.rejected;
+  ApiError error(429, "The queue is full. Try again later.", "", "queue_full");
+  error.retry_seconds = std::max<int64_t>(1, std::llround(std::ceil(retry_seconds)));
+  return error;
+}
+
+void Api::begin(const std::shared_ptr<Exchange>& exchange, ReadRequest read) {
   Exchange& e = *exchange;
-  e.head = {.id = random_id(chat ? "chatcmpl-" : "cmpl-"),
+  if (e.over) return;  // its client left, or its time is up
+  if (read.error) return fail(exchange, *read.error);
+  if (read.requests.empty()) {
+    e.responder->respond(200, kJsonType, std::move(read.reply));
+    return close(exchange);
+  }
+  const GenerationCall& call = read.call;
+  e.head = {.id = random_id(e.head.chat ? "chatcmpl-" : "cmpl-"),
             .model = config_.model,
             .created = std::time(nullptr),
-            .chat = chat,
+            .chat = e.head.chat,
             .logprobs = call.top_logprobs >= 0,
             .trace = call.trace,
             .include_usage = call.include_usage,
             .experts_per_token = engine_.model().moe.top_k};
-  e.responder = responder;
-  e.stream = call.stream;
-  e.started = e.last_sent = now_seconds();
   const uint64_t seed = call.seed.value_or(random_seed());
-  for (size_t i = 0; i < requests.size(); ++i) {
+  for (size_t i = 0; i < read.requests.size(); ++i) {
     const int64_t of_prompt = static_cast<int64_t>(i) % call.n;
-    requests[i].sampling.seed = choice_seed(seed, of_prompt);
+    read.requests[i].sampling.seed = choice_seed(seed, of_prompt);
     e.choices.push_back({.index = static_cast<int64_t>(i),
                          .first_of_prompt = of_prompt == 0,
-                         .parser = AnswerParser(format)});
+                         .parser = AnswerParser(read.format)});
   }
-  e.jobs = engine_.submit(std::move(requests));
-  if (e.jobs.empty()) {
-    ++metrics.rejected;
-    throw ApiError(429, "The queue is full. Try again later.", "", "queue_full");
-  }
+  Submission submission = engine_.submit(std::move(read.requests));
+  if (submission.jobs.empty()) return fail(exchange, queue_full(submission.retry_seconds));
+  e.jobs = std::move(submission.jobs);
   for (size_t i = 0; i < e.jobs.size(); ++i) jobs_[e.jobs[i]] = {exchange, i};
   e.first_token.resize(e.choices.size());
-  exchanges_[exchange.get()] = exchange;
-  if (e.stream) {
-    responder->begin_stream("text/event-stream; charset=utf-8");
-    for (AnswerChoice& choice : e.choices)
-      if (const std::string json = begin_chunk_json(e.head, choice); !json.empty()) send_event(e, json);
-  }
-  return exchange;
+  e.stream = call.stream;
+  if (!e.stream) return;
+  e.responder->begin_stream("text/event-stream; charset=utf-8");
+  for (AnswerChoice& choice : e.choices)
+    if (const std::string json = begin_chunk_json(e.head, choice); !json.empty()) send_event(e, json);
 }
 
 void Api::deliver(std::vector<JobEvent> events) {
@@ -491,10 +343,32 @@ void Api::complete(const std::shared_ptr<Exchange>& exchange) {
     if (e.head.include_usage) send_event(e, usage_chunk_json(e.head, e.choices));
     send_event(e, "[DONE]");
     e.responder->end_stream();
-  } else {
-    e.responder->respond(200, kJsonType, response_json(e.head, e.choices, tokenizer));
+    return close(exchange);
   }
+  // With what is told of each token it may be large: written off this thread. Nothing changes it any more.
+  if (tasks_ && (e.head.logprobs || e.head.trace)) {
+    e.whole = true;
+    auto work = [this, exchange, tokenizer] {
+      auto body = std::make_shared<std::string>(response_json(exchange->head, exchange->choices, tokenizer));
+      post_([this, exchange, body] { respond_whole(exchange, std::move(*body)); });
+    };
+    if (tasks_->run(1, std::move(work))) return;
+  }
+  respond_whole(exchange, response_json(e.head, e.choices, tokenizer));
+}
+
+void Api::respond_whole(const std::shared_ptr<Exchange>& exchange, std::string body) {
+  if (exchange->over) return;
+  exchange->responder->respond(200, kJsonType, std::move(body));
   close(exchange);
+}
+
+void Api::respond_error(Responder& responder, const ApiError& error) {
+  HttpHeaders headers;
+  if (error.status == 401) headers.emplace_back("WWW-Authenticate", "Bearer");
+  if (error.status == 429 || error.status == 503)
+    headers.emplace_back("Retry-After", cat(error.retry_seconds));
+  responder.respond(error.status, kJsonType, error_json(error), headers);
 }
 
 void Api::fail(const std::shared_ptr<Exchange>& exchange, const ApiError& error) {
@@ -505,9 +379,9 @@ void Api::fail(const std::shared_ptr<Exchange>& exchange, const ApiError& error)
     send_event(e, "[DONE]");
     e.responder->end_stream();
   } else {
-    e.responder->respond(error.status, kJsonType, error_json(error));
+    respond_error(*e.responder, error);
   }
-  ++metrics.finished["error"];
+  if (!e.jobs.empty()) ++metrics.finished["error"];
   close(exchange);
 }
 
@@ -545,9 +419,10 @@ void Api::tick() {
   const double now = now_seconds();
   std::vector<std::shared_ptr<Exchange>> late;
   for (const auto& [key, exchange] : exchanges_) {
+    if (exchange->whole) continue;
     if (config_.deadline_seconds > 0 && now - exchange->started > config_.deadline_seconds)
       late.push_back(exchange);
-    else if (exchange->stream && now - exchange->last_sent > kKeepAliveSeconds)
+    else if (exchange->stream && now - exchange->last_sent > config_.keep_alive_seconds)
       exchange->responder->send(": waiting\n\n"), exchange->last_sent = now;
   }
   for (const std::shared_ptr<Exchange>& exchange : late)

@@ -2,6 +2,7 @@
 // sockets; the engine's events come to it through deliver().
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -10,21 +11,14 @@
 #include <vector>
 
 #include "hadal/base/json.h"
-#include "hadal/server/api_error.h"
-#include "hadal/server/engine_thread.h"
+#include "hadal/planner.h"
 #include "hadal/server/metrics_text.h"
-#include "hadal/server/openai_request.h"
 #include "hadal/server/openai_response.h"
 #include "hadal/server/page.h"
+#include "hadal/server/request_reader.h"
+#include "hadal/server/task_queue.h"
 
 namespace hadal {
-
-struct HttpRequest {
-  std::string method;  // "GET"
-  std::string path;    // without the query
-  std::string authorization, content_type;
-  std::string body;
-};
 
 using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 
@@ -39,14 +33,6 @@ class Responder {
   virtual void end_stream() = 0;
 };
 
-struct ApiConfig {
-  std::string model;            // its name to clients
-  std::string api_key;          // "": none is asked for
-  std::string chat_template;    // "": the tokenizer's own
-  double deadline_seconds = 0;  // of an answer; 0: none
-  RequestCaps caps;
-};
-
 // A request whose answer is not complete.
 struct Exchange;
 
@@ -56,8 +42,13 @@ class Api {
   Api(ApiConfig config, EngineThread& engine);
   ~Api();
 
+  // From now on bodies are read, and large answers written, by `tasks`; `post` brings what follows back to
+  // this thread. Without: all on this thread. The tasks must be stopped before this goes.
+  using Post = std::function<void(std::function<void()>)>;
+  void work_on(TaskQueue& tasks, Post post) { tasks_ = &tasks, post_ = std::move(post); }
+
   // Answers now, or begins to: then the exchange is returned, and abandon() ends it if its client leaves.
-  std::shared_ptr<Exchange> handle(const HttpRequest& request, std::shared_ptr<Responder> responder);
+  std::shared_ptr<Exchange> handle(HttpRequest request, std::shared_ptr<Responder> responder);
   void abandon(const std::shared_ptr<Exchange>& exchange);
   void abandon_all();
 
@@ -71,54 +62,47 @@ class Api {
   ServerMetrics metrics;
 
  private:
-  using Started = std::shared_ptr<Exchange>;
-  using Handler = Started (Api::*)(const HttpRequest&, std::shared_ptr<Responder>&);
   struct Route {
-    const char* method;
-    const char* path;
-    Handler handler;
-    bool open;  // without the key
+    const char* method = nullptr;
+    const char* path = nullptr;
+    void (Api::*handler)(Responder&) = nullptr;  // or:
+    RequestReader::Reading reading = nullptr;    // how its body is read
+    bool generates = false;                      // work for the engine comes of it
+    bool open = false;                           // without the key
   };
   static const std::vector<Route>& routes();
 
   void check_key(const HttpRequest& request) const;
-  void check_model(const std::string& model) const;
-  const Tokenizer& need_tokenizer() const;
-  Json body_json(const HttpRequest& request) const;
+  void get_page(Responder& responder);
+  void get_health(Responder& responder);
+  void get_ready(Responder& responder);
+  void get_metrics(Responder& responder);
+  void get_models(Responder& responder);
+  void get_openapi(Responder& responder);
 
-  Started get_page(const HttpRequest&, std::shared_ptr<Responder>&);
-  Started get_health(const HttpRequest&, std::shared_ptr<Responder>&);
-  Started get_ready(const HttpRequest&, std::shared_ptr<Responder>&);
-  Started get_metrics(const HttpRequest&, std::shared_ptr<Responder>&);
-  Started get_models(const HttpRequest&, std::shared_ptr<Responder>&);
-  Started get_openapi(const HttpRequest&, std::shared_ptr<Responder>&);
-  Started post_tokenize(const HttpRequest&, std::shared_ptr<Responder>&);
-  Started post_detokenize(const HttpRequest&, std::shared_ptr<Responder>&);
-  Started post_chat(const HttpRequest&, std::shared_ptr<Responder>&);
-  Started post_completion(const HttpRequest&, std::shared_ptr<Responder>&);
-
-  std::vector<int32_t> chat_prompt(const ChatCall& call, AnswerFormat& format) const;
-  std::vector<int32_t> encode(const std::string& text, const std::string& param) const;
-  std::shared_ptr<const Constraint> constraint_of(const ChatCall& call) const;
-  Request engine_request(const GenerationCall& call, std::vector<int32_t> prompt,
-                         const std::string& param) const;
-  Started begin(const GenerationCall& call, bool chat, const AnswerFormat& format,
-                std::vector<Request> requests, std::shared_ptr<Responder>& responder);
+  std::shared_ptr<Exchange> read(const Route& route, HttpRequest request,
+                                 std::shared_ptr<Responder>& responder);
+  void refuse_early();
+  ApiError queue_full(double retry_seconds);
+  void begin(const std::shared_ptr<Exchange>& exchange, ReadRequest read);
   void take(const std::shared_ptr<Exchange>& exchange, size_t choice, JobEvent event);
   void stream_news(Exchange& exchange, AnswerChoice& choice, const ChoiceNews& news);
   void complete(const std::shared_ptr<Exchange>& exchange);
+  void respond_whole(const std::shared_ptr<Exchange>& exchange, std::string body);
+  void respond_error(Responder& responder, const ApiError& error);
   void fail(const std::shared_ptr<Exchange>& exchange, const ApiError& error);
   void close(const std::shared_ptr<Exchange>& exchange);
   void count_finished(const Exchange& exchange, const AnswerChoice& choice);
 
-  ApiConfig config_;
+  const ApiConfig config_;
   EngineThread& engine_;
-  std::optional<ChatTemplate> chat_;
-  std::string chat_problem_;  // why there is none
-  size_t longest_token_ = 0;  // bytes
-  Page page_;
-  std::string openapi_;
-  int64_t started_;  // Unix time
+  const RequestReader reader_;
+  const Page page_;
+  const std::string openapi_;
+  const ModelSize size_;
+  const int64_t started_;  // Unix time
+  TaskQueue* tasks_ = nullptr;
+  Post post_;
   bool draining_ = false;
   struct JobPlace {
     std::shared_ptr<Exchange> exchange;
@@ -127,8 +111,5 @@ class Api {
   std::unordered_map<JobId, JobPlace> jobs_;
   std::unordered_map<Exchange*, std::shared_ptr<Exchange>> exchanges_;
 };
-
-// The HTTP status for an error of the engine or the tokenizer about a request.
-int http_status(ErrorCode code);
 
 }  // namespace hadal

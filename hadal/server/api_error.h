@@ -14,9 +14,10 @@ struct ApiError : std::runtime_error {
         param(std::move(parameter)),
         code(std::move(error_code)) {}
 
-  int status;         // 400, 401, 404, 413, 429, 503 ...
-  std::string param;  // the field of the request ("messages[2].role"); "": null
-  std::string code;   // "model_not_found"; "": null
+  int status;                 // 400, 401, 404, 413, 429, 503 ...
+  std::string param;          // the field of the request ("messages[2].role"); "": null
+  std::string code;           // "model_not_found"; "": null
+  int64_t retry_seconds = 1;  // of 429 and 503: when to try again
 };
 
 // "invalid_request_error", "authentication_error", "rate_limit_error" or "server_error".

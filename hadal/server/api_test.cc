@@ -2,142 +2,13 @@
 
 #include <gtest/gtest.h>
 
-#include <condition_variable>
-#include <mutex>
 #include <nlohmann/json.hpp>
+#include <regex>
 
-#include "hadal/base/clock.h"
-#include "hadal/base/text.h"
-#include "tests/support/server_model.h"
+#include "tests/support/served_api.h"
 
 namespace hadal {
 namespace {
-
-// Keeps what is answered.
-class Kept : public Responder {
- public:
-  int status = 0;
-  std::string type, body;
-  HttpHeaders headers;
-  bool streaming = false, over = false;
-
-  void respond(int code, const std::string& content_type, std::string text,
-               const HttpHeaders& more) override {
-    EXPECT_FALSE(over) << "answered twice";
-    status = code, type = content_type, body = std::move(text), headers = more, over = true;
-  }
-  void begin_stream(const std::string& content_type) override {
-    status = 200, type = content_type, streaming = true;
-  }
-  void send(std::string_view bytes) override {
-    EXPECT_TRUE(streaming && !over);
-    body += bytes;
-  }
-  void end_stream() override { over = true; }
-
-  Json json() const { return parse_json(body, "answer"); }
-  std::string header(const std::string& name) const {
-    for (const auto& [key, value] : headers)
-      if (key == name) return value;
-    return "";
-  }
-  // The stream's events; the last, "[DONE]", is checked and left out.
-  std::vector<Json> events() const {
-    std::vector<Json> out;
-    size_t at = 0;
-    bool done = false;
-    while (at < body.size()) {
-      const size_t end = body.find("\n\n", at);
-      const std::string event = body.substr(at, end - at);
-      at = end + 2;
-      if (event.starts_with(":")) continue;
-      EXPECT_TRUE(event.starts_with("data: ")) << event;
-      EXPECT_FALSE(done);
-      if (event == "data: [DONE]")
-        done = true;
-      else
-        out.push_back(parse_json(event.substr(6), "event"));
-    }
-    EXPECT_TRUE(done);
-    return out;
-  }
-};
-
-// An Api and its engine, driven by hand: pump() passes on what the engine's thread gave.
-class Served {
- public:
-  explicit Served(ApiConfig config = {}, const QueueLimits& limits = {}, bool start = true)
-      : engine(small_engine(), limits), api(named(std::move(config)), engine) {
-    if (start)
-      engine.start([this](std::vector<JobEvent> events) {
-        const std::lock_guard lock(mutex_);
-        for (JobEvent& event : events) events_.push_back(std::move(event));
-        news_.notify_one();
-      });
-  }
-  ~Served() {
-    engine.stop();
-    api.abandon_all();
-  }
-
-  EngineThread engine;
-  Api api;
-
-  std::pair<std::shared_ptr<Kept>, std::shared_ptr<Exchange>> begin(const std::string& path, const Json& body,
-                                                                    const std::string& key = "") {
-    auto kept = std::make_shared<Kept>();
-    HttpRequest request{
-        .method = "POST", .path = path, .content_type = "application/json", .body = body.dump()};
-    if (!key.empty()) request.authorization = key;
-    return {kept, api.handle(request, kept)};
-  }
-  std::shared_ptr<Kept> post(const std::string& path, const Json& body, const std::string& key = "") {
-    auto kept = begin(path, body, key).first;
-    finish({kept});
-    return kept;
-  }
-  std::shared_ptr<Kept> get(const std::string& path, const std::string& method = "GET") {
-    auto kept = std::make_shared<Kept>();
-    api.handle({.method = method, .path = path}, kept);
-    return kept;
-  }
-
-  void pump() {
-    std::unique_lock lock(mutex_);
-    news_.wait_for(lock, std::chrono::milliseconds(100), [&] { return !events_.empty(); });
-    std::vector<JobEvent> events = std::move(events_);
-    events_.clear();
-    lock.unlock();
-    api.deliver(std::move(events));
-  }
-  void finish(const std::vector<std::shared_ptr<Kept>>& all) {
-    const double give_up = now_seconds() + 120;
-    for (const auto& kept : all)
-      while (!kept->over && now_seconds() < give_up) pump();
-    for (const auto& kept : all) ASSERT_TRUE(kept->over);
-  }
-  void wait_until_idle() {
-    const double give_up = now_seconds() + 60;
-    while ((engine.jobs() > 0 || engine.stats().pages_used > 0) && now_seconds() < give_up) pump();
-  }
-
- private:
-  static ApiConfig named(ApiConfig config) {
-    config.model = "tiny", config.chat_template = "v3";
-    return config;
-  }
-  std::mutex mutex_;
-  std::condition_variable news_;
-  std::vector<JobEvent> events_;
-};
-
-Json ask(const std::string& text, int64_t max_tokens = 12) {
-  return Json{{"messages", {{{"role", "user"}, {"content", text}}}}, {"max_tokens", max_tokens}};
-}
-
-std::string content(const Kept& kept, size_t choice = 0) {
-  return kept.json()["choices"][choice]["message"]["content"].get<std::string>();
-}
 
 std::string streamed_content(const Kept& kept, int64_t choice = 0) {
   std::string text;
@@ -386,14 +257,23 @@ TEST(Api, ToolCallsAndReasoningAreSplitOffTheAnswer) {
   }
 }
 
-TEST(Api, QuietStreamsAreKeptAliveAfterTenSeconds) {
-  Served served({}, {}, /*start=*/false);
+TEST(Api, QuietStreamsAreKeptAlive) {
+  Served served({.keep_alive_seconds = 0.05}, {}, /*start=*/false);
   Json body = ask("a");
   body["stream"] = true;
   const auto kept = served.begin("/v1/chat/completions", body).first;
-  const size_t before = kept->body.size();
+  const auto plain = served.begin("/v1/chat/completions", ask("a")).first;
+  const std::string before = kept->body;
+  const double sent = now_seconds();
   served.api.tick();
-  EXPECT_EQ(kept->body.size(), before);
+  if (now_seconds() - sent < 0.05) {
+    EXPECT_EQ(kept->body, before);
+  }
+  std::this_thread::sleep_for(std::chrono::milliseconds(60));
+  served.api.tick();
+  served.api.tick();  // at once: nothing more
+  EXPECT_EQ(kept->body, before + ": waiting\n\n");
+  EXPECT_EQ(plain->body, "");
 }
 
 TEST(Api, AStoppedTextEndsBeforeTheStop) {
@@ -488,6 +368,30 @@ TEST(Api, TokenizeAndDetokenizeAreInverse) {
       served.post("/tokenize", Json{{"prompt", "Grüße"}, {"add_special_tokens", false}})->json();
   EXPECT_EQ(tokens["count"], 7);
   EXPECT_EQ(served.post("/detokenize", Json{{"tokens", tokens["tokens"]}})->json()["prompt"], "Grüße");
+}
+
+TEST(Api, TheDescriptionsKeysOfLogitBiasAreTheTokensOfTheModel) {
+  Served served;
+  const Json schemas = served.get("/openapi.json")->json()["components"]["schemas"];
+  const int64_t W = served.engine.model().vocab_size;
+  for (const char* request : {"ChatRequest", "CompletionRequest"}) {
+    const std::string pattern = schemas[request]["properties"]["logit_bias"]["propertyNames"]["pattern"];
+    const std::regex tokens(pattern, std::regex::ECMAScript);
+    for (int64_t id = 0; id < 12 * W; ++id)
+      ASSERT_EQ(std::regex_match(std::to_string(id), tokens), id < W) << id << " " << pattern;
+    for (const char* other : {"", "00", "07", "-1", "1.0", "x"})
+      EXPECT_FALSE(std::regex_match(other, tokens));
+  }
+}
+
+TEST(Api, ModelsSayHowLargeTheModelIs) {
+  Served served;
+  const Json model = served.get("/v1/models")->json()["data"][0];
+  const ModelSize size = model_size(served.engine.model());
+  EXPECT_GT(size.active.total(), 1000);
+  EXPECT_EQ(model["hadal"]["parameters"], size.main.total());
+  EXPECT_EQ(model["hadal"]["parameters_per_token"], size.active.total());
+  EXPECT_EQ(model["hadal"]["parameters_mtp"], size.mtp.total());
 }
 
 TEST(Api, MetricsCountWhatHappened) {

@@ -92,7 +92,7 @@ class BatchRun {
       HttpRequest http{.method = "POST", .path = request.url, .content_type = "application/json"};
       http.body = request.body;
       request.body.clear();
-      api_.handle(http, std::make_shared<Collector>(*this, std::move(request)));
+      api_.handle(std::move(http), std::make_shared<Collector>(*this, std::move(request)));
     }
     return next_ < input_.size();
   }

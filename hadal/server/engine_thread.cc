@@ -6,17 +6,15 @@
 #include "hadal/network/latent_pages.h"
 
 namespace hadal {
-namespace {
-constexpr double kStatsInterval = 0.1;  // seconds
-}
-
 EngineThread::EngineThread(Engine engine, const QueueLimits& limits)
     : engine_(std::move(engine)),
       model_(engine_.model()),
       tokenizer_(engine_.tokenizer()),
       context_(std::min(engine_.context(), engine_.stats().pages * kPageTokens)),
+      max_sequences_(engine_.max_sequences()),
       limits_(limits),
-      stats_(engine_.stats()) {}
+      stats_(engine_.stats()),
+      slots_(max_sequences_) {}
 
 EngineThread::~EngineThread() {
   stop();
@@ -36,26 +34,48 @@ void EngineThread::start(Deliver deliver) {
   thread_ = std::thread([this] { loop(); });
 }
 
-std::vector<JobId> EngineThread::submit(std::vector<Request> requests) {
+// REQUIRES: the lock is held.
+std::optional<double> EngineThread::refuses(int64_t requests, int64_t tokens) const {
+  if (stopping_) return 1;
+  if (queued_requests_ == 0) return {};
+  const int64_t all = queued_requests_ + requests, all_tokens = queued_tokens_ + tokens;
+  if (all > limits_.requests || all_tokens > limits_.tokens) return 1;
+  if (limits_.seconds <= 0) return {};
+  WaitingWork work{.requests = all, .prompt_tokens = all_tokens, .generated = {}, .at_most = {}};
+  for (const auto& [id, job] : live_) {
+    if (!job.first_token) continue;
+    work.generated.push_back(job.generated);
+    work.at_most.push_back(job.max_tokens);
+  }
+  const double wait = estimate_.seconds(work, slots_);
+  return wait > limits_.seconds ? std::optional(wait - limits_.seconds) : std::nullopt;
+}
+
+std::optional<double> EngineThread::refuses_all() const {
+  const std::lock_guard lock(mutex_);
+  return refuses(1, 1);
+}
+
+Submission EngineThread::submit(std::vector<Request> requests) {
   int64_t tokens = 0;
   for (const Request& request : requests) tokens += static_cast<int64_t>(request.prompt.size());
-  std::vector<JobId> jobs;
+  Submission out;
   {
     const std::lock_guard lock(mutex_);
-    const int64_t all = queued_requests_ + static_cast<int64_t>(requests.size());
-    const bool fits = all <= limits_.requests && queued_tokens_ + tokens <= limits_.tokens;
-    if (stopping_ || (!fits && queued_requests_ > 0)) return {};
+    if (const auto retry = refuses(static_cast<int64_t>(requests.size()), tokens))
+      return {.jobs = {}, .retry_seconds = *retry};
     for (Request& request : requests) {
       const JobId job = next_job_++;
-      live_[job] = {.tokens = static_cast<int64_t>(request.prompt.size())};
+      live_[job] = {.prompt_tokens = static_cast<int64_t>(request.prompt.size()),
+                    .max_tokens = request.max_tokens};
       commands_.push_back({.job = job, .cancel = false, .request = std::move(request)});
-      jobs.push_back(job);
+      out.jobs.push_back(job);
     }
-    queued_requests_ = all;
+    queued_requests_ += static_cast<int64_t>(out.jobs.size());
     queued_tokens_ += tokens;
   }
   wake_.notify_one();
-  return jobs;
+  return out;
 }
 
 void EngineThread::cancel(JobId job) {
@@ -63,7 +83,10 @@ void EngineThread::cancel(JobId job) {
     const std::lock_guard lock(mutex_);
     const auto it = live_.find(job);
     if (it == live_.end()) return;
-    if (!it->second.first_token) --queued_requests_, queued_tokens_ -= it->second.tokens;
+    if (it->second.first_token)
+      estimate_.add_answer(it->second.generated);
+    else
+      --queued_requests_, queued_tokens_ -= it->second.prompt_tokens;
     live_.erase(it);
     commands_.push_back({.job = job, .cancel = true, .request = {}});
   }
@@ -108,7 +131,7 @@ bool EngineThread::take_commands(std::vector<Command>& commands) {
   std::unique_lock lock(mutex_);
   wake_.wait(lock, [&] { return stopping_ || !commands_.empty() || !engine_.idle(); });
   commands.swap(commands_);
-  last_step_ = now_seconds();
+  step_began_ = last_step_ = now_seconds();
   return !stopping_;
 }
 
@@ -161,21 +184,34 @@ void EngineThread::fail_all(const Error& error, std::vector<JobEvent>& events) {
 }
 
 void EngineThread::account(const std::vector<JobEvent>& events) {
-  const double now = now_seconds();
-  const bool idle = engine_.idle();
+  EngineStats now = engine_.stats();
   const std::lock_guard lock(mutex_);
   for (const JobEvent& event : events) {
     const auto it = live_.find(event.job);
     if (it == live_.end()) continue;
+    Job& job = it->second;
+    job.generated += static_cast<int64_t>(event.delta.tokens.size());
     const bool over = !event.error.empty() || event.delta.finished;
-    if (!it->second.first_token && (over || !event.delta.tokens.empty())) {
-      it->second.first_token = true;
+    if (!job.first_token && (over || !event.delta.tokens.empty())) {
+      job.first_token = true;
       --queued_requests_;
-      queued_tokens_ -= it->second.tokens;
+      queued_tokens_ -= job.prompt_tokens;
     }
-    if (over) live_.erase(it);
+    if (!over) continue;
+    if (event.error.empty()) estimate_.add_answer(job.generated);
+    live_.erase(it);
   }
-  if (idle || now - stats_time_ >= kStatsInterval) stats_ = engine_.stats(), stats_time_ = now;
+  measure(now);
+  stats_ = std::move(now);
+}
+
+// What the last step did, and whether the cache is full: then requests wait though no prompt is under way.
+void EngineThread::measure(const EngineStats& now) {
+  const int64_t prompt_rows = now.prompt_rows - stats_.prompt_rows;
+  estimate_.add_step(now_seconds() - step_began_, prompt_rows,
+                     now.generated_tokens - stats_.generated_tokens);
+  const bool full = now.waiting > 0 && prompt_rows == 0 && now.running > 0;
+  slots_ = full ? std::min(now.running, max_sequences_) : max_sequences_;
 }
 
 }  // namespace hadal

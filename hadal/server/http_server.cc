@@ -120,7 +120,14 @@ bool only_chunked(const http::request_parser<http::string_body>& parser) {
 
 struct HttpServer::State {
   State(const HttpConfig& config, Api& the_api, EngineThread& the_engine)
-      : config(config), api(the_api), engine(the_engine), acceptor(io), timer(io), pause(io), signals(io) {}
+      : config(config),
+        api(the_api),
+        engine(the_engine),
+        acceptor(io),
+        timer(io),
+        pause(io),
+        signals(io),
+        tasks(config.reader_threads, config.max_reading_bytes) {}
 
   void listen();
   void accept();
@@ -144,6 +151,7 @@ struct HttpServer::State {
   asio::signal_set signals;
   bool stopping = false;
   std::chrono::steady_clock::time_point stop_at;
+  TaskQueue tasks;  // of the api; the last to begin and the first to end
 };
 
 // One client. Reads a request whole, hands it to the Api, writes what the Api answers, and so on.
@@ -314,7 +322,7 @@ class HttpServer::State::Connection : public std::enable_shared_from_this<Connec
                      {{"Access-Control-Allow-Methods", "GET, POST"},
                       {"Access-Control-Allow-Headers", "authorization, content-type, *"}});
     ++generation_;
-    exchange_ = server_.api.handle(request, shared_from_this());
+    exchange_ = server_.api.handle(std::move(request), shared_from_this());
     if (exchange_) watch_for_leaving();
   }
 
@@ -539,6 +547,8 @@ HttpServer::HttpServer(const HttpConfig& config, Api& api, EngineThread& engine)
     ::setrlimit(RLIMIT_NOFILE, &files);
   }
   state_->listen();
+  api.work_on(state_->tasks,
+              [state = state_.get()](std::function<void()> work) { asio::post(state->io, std::move(work)); });
   engine.start([state = state_.get()](std::vector<JobEvent> events) {
     asio::post(state->io,
                [state, events = std::move(events)]() mutable { state->api.deliver(std::move(events)); });
@@ -546,7 +556,8 @@ HttpServer::HttpServer(const HttpConfig& config, Api& api, EngineThread& engine)
 }
 
 HttpServer::~HttpServer() {
-  state_->engine.stop();      // no more events
+  state_->engine.stop();  // no more events
+  state_->tasks.stop();
   state_->api.abandon_all();  // it holds connections
 }
 

@@ -20,12 +20,14 @@ struct HttpConfig {
   size_t max_body_bytes = 8 << 20;
   size_t max_header_bytes = 16 << 10;
   size_t max_connections = 4096;
-  size_t max_unsent_bytes = 16 << 20;  // of a stream whose client reads too slowly; then it is ended
-  double read_seconds = 30;            // for a whole request once it has begun
-  double idle_seconds = 75;            // between requests of a connection
-  double write_seconds = 60;           // without progress
-  bool handle_signals = false;         // SIGINT and SIGTERM call stop()
-  double drain_seconds = 30;           // for answers in progress when the server is told to stop
+  size_t max_unsent_bytes = 16 << 20;   // of a stream whose client reads too slowly; then it is ended
+  double read_seconds = 30;             // for a whole request once it has begun
+  double idle_seconds = 75;             // between requests of a connection
+  double write_seconds = 60;            // without progress
+  bool handle_signals = false;          // SIGINT and SIGTERM call stop()
+  double drain_seconds = 30;            // for answers in progress when the server is told to stop
+  int reader_threads = 2;               // that read bodies: JSON, tokens, schemas
+  size_t max_reading_bytes = 64 << 20;  // of all bodies that wait for them
 };
 
 class HttpServer {

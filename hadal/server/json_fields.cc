@@ -1,6 +1,7 @@
 #include "hadal/server/json_fields.h"
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "hadal/base/text.h"
@@ -10,6 +11,15 @@ namespace hadal {
 
 void bad_field(const std::string& param, const std::string& what) {
   throw ApiError(400, param + ": " + what, param);
+}
+
+std::optional<int64_t> whole_number(const Json& value) {
+  if (value.is_number_unsigned() && value.get<uint64_t>() > INT64_MAX) return {};
+  if (value.is_number_integer()) return value.get<int64_t>();
+  if (!value.is_number_float()) return {};
+  const auto number = value.get<double>();
+  if (number != std::trunc(number) || number <= -0x1p63 || number >= 0x1p63) return {};
+  return static_cast<int64_t>(number);
 }
 
 const char* kind_of(const Json& value) {
@@ -53,11 +63,10 @@ std::optional<double> JsonFields::number(const std::string& key, double low, dou
 std::optional<int64_t> JsonFields::integer(const std::string& key, int64_t low, int64_t high) {
   const Json* value = find(key);
   if (!value) return {};
-  if (!value->is_number_integer())
-    bad_field(path_of(key), cat("got ", kind_of(*value), ", need an integer."));
-  const auto number = value->get<int64_t>();
-  if (number < low || number > high)
-    bad_field(path_of(key), cat("got ", number, ", need an integer from ", low, " to ", high, "."));
+  const std::optional<int64_t> number = whole_number(*value);
+  if (!number) bad_field(path_of(key), cat("got ", kind_of(*value), ", need an integer."));
+  if (*number < low || *number > high)
+    bad_field(path_of(key), cat("got ", *number, ", need an integer from ", low, " to ", high, "."));
   return number;
 }
 

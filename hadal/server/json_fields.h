@@ -43,6 +43,9 @@ class JsonFields {
 // Throws ApiError{400} about `param`: "<param>: <what>".
 [[noreturn]] void bad_field(const std::string& param, const std::string& what);
 
+// An integer as JSON Schema means it: 3, and 3.0 too. None: another value, or out of range.
+std::optional<int64_t> whole_number(const Json& value);
+
 // "a string", "an integer", ...: what a value is, for error texts.
 const char* kind_of(const Json& value);
 

@@ -21,10 +21,10 @@ std::vector<int32_t> token_ids(const Json& list, const std::string& path) {
   std::vector<int32_t> ids;
   ids.reserve(list.size());
   for (size_t i = 0; i < list.size(); ++i) {
-    const Json& id = list[i];
-    if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() > kMaxInt32)
+    const std::optional<int64_t> id = whole_number(list[i]);
+    if (!id || *id < 0 || *id > kMaxInt32)
       bad_field(at(path, i), "need a token id: an integer of at least 0.");
-    ids.push_back(id.get<int32_t>());
+    ids.push_back(static_cast<int32_t>(*id));
   }
   return ids;
 }
@@ -54,8 +54,9 @@ void read_logit_bias(JsonFields& fields, const RequestCaps& caps, GenerationCall
   for (const auto& [key, value] : bias->items()) {
     const std::string path = "logit_bias." + key.substr(0, 32);
     int32_t id = -1;
-    const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
-    if (error != std::errc() || end != key.data() + key.size() || id < 0)
+    const auto error = std::from_chars(key.data(), key.data() + key.size(), id).ec;
+    if (error != std::errc() || id < 0 ||
+        key != std::to_string(id))  // one spelling, or one id could come twice
       bad_field(path, "need a token id as the key.");
     if (!value.is_number() || !(value.get<double>() >= -100 && value.get<double>() <= 100))
       bad_field(path, "need a number from -100 to 100.");

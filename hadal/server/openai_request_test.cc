@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "hadal/base/text.h"
+#include "hadal/base/wide_json.h"
 #include "hadal/error.h"
 #include "hadal/server/api_error.h"
 #include "tests/support/wrong_requests.h"
@@ -23,7 +24,7 @@ CompletionCall completion(const Json& prompt) {
 }
 
 void parse(const WrongRequest& request) {
-  const Json body = parse_json(request.body, "request body");
+  const Json body = parse_wide_json(request.body, "request body");
   if (request.route == "/v1/chat/completions") parse_chat_call(body);
   if (request.route == "/v1/completions") parse_completion_call(body);
   if (request.route == "/tokenize") parse_tokenize_call(body);
@@ -222,6 +223,15 @@ TEST(OpenAiRequest, LimitsAreTheCallers) {
   EXPECT_EQ(error_of([&] { parse_chat_call(body, caps); }).param, "stop");
   body["messages"].push_back(body["messages"][0]);
   EXPECT_EQ(error_of([&] { parse_chat_call(body, caps); }).param, "messages");
+}
+
+TEST(OpenAiRequest, AnIntegerMayBeSpelledWithAPoint) {
+  Json chat = good_chat();
+  chat["seed"] = 12.0, chat["max_tokens"] = 3.0, chat["max_completion_tokens"] = 3.0;
+  const ChatCall call = parse_chat_call(chat);
+  EXPECT_EQ(call.seed, 12u);
+  EXPECT_EQ(call.max_tokens, 3);
+  EXPECT_EQ(parse_detokenize_call(Json{{"tokens", {7.0, 8}}}).tokens, (std::vector<int32_t>{7, 8}));
 }
 
 }  // namespace
