@@ -14,10 +14,8 @@ namespace hadal {
 namespace {
 
 // Refuses before anything is allocated what the machine would be killed for.
-void check_memory(const ModelConfig& config, const Checkpoint& checkpoint, DType dtype) {
-  int64_t needed = 0;
-  for (const WeightSpec& spec : weight_specs(config))
-    needed += spec.num_values() * (dtype == DType::kF32 ? 4 : 2);
+void check_memory(int64_t values, const Checkpoint& checkpoint, DType dtype) {
+  const int64_t needed = values * (dtype == DType::kF32 ? 4 : 2);
   const int64_t available = this_machine().available_bytes;
   if (available > 0 && needed > available)
     throw Error(ErrorCode::kExhausted,
@@ -29,25 +27,31 @@ void check_memory(const ModelConfig& config, const Checkpoint& checkpoint, DType
 
 }  // namespace
 
-ModelWeights load_weights(const ModelConfig& config, const Checkpoint& checkpoint, DType dtype) {
+ModelWeights load_weights(const ModelConfig& config, const Checkpoint& checkpoint, DType dtype,
+                          const std::vector<Stage>& part) {
   if (dtype != DType::kF32 && dtype != DType::kBF16)
     throw Error(ErrorCode::kUnsupported,
                 "[checkpoint.load] models compute in f32 or bf16. Choose one of them.");
-  check_memory(config, checkpoint, dtype);
+  const std::vector<WeightSpec> specs = weight_specs(config);
   ModelWeights weights;
-  std::vector<Tensor> tensors;  // by position in weight_specs()
+  weights.part = part;
+  int64_t values = 0;
+  for_each_weight(config, weights, [&](const WeightSpec& spec, Tensor&) { values += spec.num_values(); });
+  check_memory(values, checkpoint, dtype);
+  std::unordered_map<std::string, Tensor> tensors;
   for_each_weight(config, weights, [&](const WeightSpec& spec, Tensor& tensor) {
     const bool bias = spec.role == WeightRole::kBalanceBias;
     tensor = empty(spec.shape, bias ? at::kFloat : scalar_type(dtype));
-    tensors.push_back(tensor);
+    tensors[spec.name] = tensor;
   });
   for (const HfTensor& part : hf_tensors(config)) {
-    if (part.copy) continue;
+    const auto found = tensors.find(specs[part.spec].name);
+    if (part.copy || found == tensors.end()) continue;
     const std::optional<StoredTensor> stored = find_weight(checkpoint, part);
     if (!stored)
       throw Error(ErrorCode::kInvalidConfig, cat("[checkpoint.load] ", checkpoint.path().string(), ": ",
                                                  part.hf_name, " is missing. Is config.json of this model?"));
-    const Tensor whole = tensors[part.spec];
+    const Tensor whole = found->second;
     const Tensor slot = part.expert < 0 ? whole : whole.select(0, part.expert);
     const int64_t columns = part.shape.back();
     if (slot.scalar_type() == at::kFloat) {

@@ -9,9 +9,10 @@
 namespace hadal {
 
 // The weights of `config` from a checked checkpoint, in fp32 or bf16; quantised ones are dequantised. The
-// balance bias is fp32 always. Throws invalid_config if the checkpoint does not fit, unsupported for another
-// dtype.
-ModelWeights load_weights(const ModelConfig& config, const Checkpoint& checkpoint, DType dtype);
+// balance bias is fp32 always. part: of these stages; empty: all. Throws invalid_config if the checkpoint
+// does not fit, unsupported for another dtype.
+ModelWeights load_weights(const ModelConfig& config, const Checkpoint& checkpoint, DType dtype,
+                          const std::vector<Stage>& part = {});
 
 // Reads FOLDER/config.json and the weights beside it. MTP modules the file does not hold are left out.
 // dtype absent: as stored, with FP8, INT8 and INT4 computed in bf16, F16 in fp32.
@@ -20,5 +21,18 @@ Transformer load_model(const std::filesystem::path& folder, std::optional<DType>
 // Writes config.json and safetensors under the published names, in fp32 or bf16 (as the tensors are). Files
 // appear whole or not at all.
 void save_model(const std::filesystem::path& folder, const ModelConfig& config, const ModelWeights& weights);
+
+// The same by several processes: each writes a file of the weights that it has, weights.part; then one of
+// them writes config.json and the index of what all have written.
+struct ModelFile {
+  std::string file;
+  std::vector<std::string> tensors;  // as published
+  int64_t bytes = 0;                 // of their data
+};
+// Without weights no file is written.
+ModelFile save_model_file(const std::filesystem::path& folder, const std::string& file,
+                          const ModelConfig& config, const ModelWeights& weights);
+void save_model_index(const std::filesystem::path& folder, const ModelConfig& config,
+                      const std::vector<ModelFile>& files);
 
 }  // namespace hadal

@@ -52,6 +52,7 @@ std::vector<WeightSpec> weight_specs(const ModelConfig& config) {
   specs.push_back({"embedding", {W, D}, WeightRole::kEmbedding});
   for (int64_t layer = 0; layer < config.num_layers + config.mtp_depth; ++layer) {
     const std::string prefix = "layers." + std::to_string(layer) + ".";
+    const size_t first = specs.size();
     if (layer >= config.num_layers) {
       specs.push_back({prefix + "mtp.embedding_norm", {D}, WeightRole::kNorm});
       specs.push_back({prefix + "mtp.hidden_norm", {D}, WeightRole::kNorm});
@@ -66,6 +67,7 @@ std::vector<WeightSpec> weight_specs(const ModelConfig& config) {
       add_mlp(specs, prefix + "mlp.", D, config.dense_dim);
     }
     if (layer >= config.num_layers) specs.push_back({prefix + "mtp.final_norm", {D}, WeightRole::kNorm});
+    for (size_t i = first; i < specs.size(); ++i) specs[i].layer = layer;
   }
   specs.push_back({"final_norm", {D}, WeightRole::kNorm});
   if (!config.tied_head) specs.push_back({"head", {W, D}, WeightRole::kHead});

@@ -32,6 +32,7 @@ struct WeightSpec {
   std::vector<int64_t> shape;  // experts are stacked: [E, out, in]
   WeightRole role = WeightRole::kMatrix;
   WeightSplit split = WeightSplit::kNone;
+  int64_t layer = -1;  // of it; -1: embedding, final norm, head
   int64_t num_values() const;
   bool stacked() const { return shape.size() == 3; }  // one checkpoint tensor per leading index
 };

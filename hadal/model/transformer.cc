@@ -20,6 +20,13 @@ bool expanded_is_cheaper(const MlaConfig& mla, int64_t S) {
   return saved > 0 && S * saved >= once;
 }
 
+void check_context(const ModelConfig& config, int64_t positions) {
+  if (positions > config.max_positions)
+    throw Error(ErrorCode::kInvalidArgument,
+                cat("[model.forward] ", positions, " tokens, the model's context is ", config.max_positions,
+                    ". Shorten the prompt."));
+}
+
 }  // namespace
 
 Transformer::Transformer(ModelConfig config, ModelWeights weights, const WeightShare& share)
@@ -31,6 +38,7 @@ Transformer::Transformer(ModelConfig config, ModelWeights weights, const WeightS
     const std::vector<int64_t> shape = shape_of(spec, share);
     const bool by_sender = spec.split == WeightSplit::kExperts && tensor.dim() == 4;
     HADAL_CHECK(tensor.sizes().slice(by_sender ? 1 : 0).equals(shape)) << spec.name;
+    if (spec.role != WeightRole::kBalanceBias) dtype_ = tensor.scalar_type();
   });
 }
 
@@ -150,27 +158,45 @@ Tensor Transformer::forward(const Tensor& ids_BS, LatentCache* cache, Trace* tra
                             const TrainingPass& pass) const {
   const int64_t B = ids_BS.size(0), S = ids_BS.size(1), past = cache ? cache->length() : 0;
   HADAL_SHAPE(ids_BS, B, S);
-  if (past + S > config_.max_positions)
-    throw Error(ErrorCode::kInvalidArgument,
-                cat("[model.forward] ", past + S, " tokens, the model's context is ", config_.max_positions,
-                    ". Shorten the prompt."));
+  check_context(config_, past + S);
   const RopeAngles angles = rope_angles(config_.mla, arange(past, past + S));
   Tensor x_BSD = embed(ids_BS);
   if (trace) trace->embedded_BSD = x_BSD;
   for (int64_t i = 0; i < config_.num_layers; ++i)
     x_BSD = layer(i, x_BSD, {angles, cache, form, pass}, trace);
   if (cache) cache->advance(S);
+  return final_norm(x_BSD);
+}
+
+Tensor Transformer::layers(int64_t first, int64_t last, Tensor x_BSD, Trace* trace,
+                           const TrainingPass& pass) const {
+  const int64_t B = x_BSD.size(0), S = x_BSD.size(1), D = config_.width;
+  HADAL_SHAPE(x_BSD, B, S, D);
+  check_context(config_, S);
+  const RopeAngles angles = rope_angles(config_.mla, arange(0, S));
+  for (int64_t i = first; i < last; ++i)
+    x_BSD = layer(i, x_BSD, {angles, nullptr, MlaForm::kAuto, pass}, trace);
+  return x_BSD;
+}
+
+Tensor Transformer::final_norm(const Tensor& x_BSD) const {
   return rms_norm(x_BSD, weights_.final_norm, config_.norm_eps);
 }
 
 Tensor Transformer::mtp(int64_t depth, const Tensor& hidden_BSD, const Tensor& next_ids_BS, Trace* trace,
                         const TrainingPass& pass) const {
+  return mtp_embedded(depth, hidden_BSD, embed(next_ids_BS), trace, pass);
+}
+
+Tensor Transformer::mtp_embedded(int64_t depth, const Tensor& hidden_BSD, const Tensor& next_BSD,
+                                 Trace* trace, const TrainingPass& pass) const {
   HADAL_CHECK(depth < config_.mtp_depth) << depth;
   const int64_t index = config_.num_layers + depth;
-  const int64_t B = next_ids_BS.size(0), S = next_ids_BS.size(1), D = config_.width;
+  const int64_t B = next_BSD.size(0), S = next_BSD.size(1), D = config_.width;
   HADAL_SHAPE(hidden_BSD, B, S, D);
+  HADAL_SHAPE(next_BSD, B, S, D);
   const LayerWeights& w = weights_.layers[static_cast<size_t>(index)];
-  const Tensor joined = concat({rms_norm(embed(next_ids_BS), w.mtp.embedding_norm, config_.norm_eps),
+  const Tensor joined = concat({rms_norm(next_BSD, w.mtp.embedding_norm, config_.norm_eps),
                                 rms_norm(hidden_BSD, w.mtp.hidden_norm, config_.norm_eps)},
                                -1);
   const RopeAngles angles = rope_angles(config_.mla, arange(0, S));  // those of the hidden states

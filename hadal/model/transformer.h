@@ -30,7 +30,8 @@ struct Trace {
 
 class Transformer {
  public:
-  // REQUIRES: weights hold every tensor of weight_specs(config), of `share` their parts.
+  // REQUIRES: weights hold every tensor of weight_specs(config), or of the stages in weights.part; of `share`
+  // their parts.
   Transformer(ModelConfig config, ModelWeights weights, const WeightShare& share = {});
 
   // Hidden states after the final norm, [B, S, D], of ids_BS (int64) at positions cache->length() onwards
@@ -40,10 +41,17 @@ class Transformer {
   Tensor forward(const Tensor& ids_BS, LatentCache* cache = nullptr, Trace* trace = nullptr,
                  MlaForm form = MlaForm::kAuto, const TrainingPass& pass = {}) const;
 
+  // forward() without a cache in pieces: the embedding, [B, S, D]; main layers [first, last); final_norm().
+  Tensor embed(const Tensor& ids_BS) const;
+  Tensor layers(int64_t first, int64_t last, Tensor x_BSD, Trace* trace, const TrainingPass& pass) const;
+  Tensor final_norm(const Tensor& x_BSD) const;
+
   // Output of MTP module `depth` (0-based), [B, S, D] after its own final norm: position i joins hidden i
   // (the previous module's output, or forward's) with the embedding of the token depth+1 further on.
   Tensor mtp(int64_t depth, const Tensor& hidden_BSD, const Tensor& next_ids_BS, Trace* trace = nullptr,
              const TrainingPass& pass = {}) const;
+  Tensor mtp_embedded(int64_t depth, const Tensor& hidden_BSD, const Tensor& next_BSD, Trace* trace,
+                      const TrainingPass& pass) const;
 
   // [..., D] -> [..., W]
   Tensor logits(const Tensor& hidden) const;
@@ -52,10 +60,9 @@ class Transformer {
   const WeightShare& share() const { return share_; }
   ModelWeights& weights() { return weights_; }
   const ModelWeights& weights() const { return weights_; }
-  at::ScalarType dtype() const { return weights_.embedding_WD.scalar_type(); }
+  at::ScalarType dtype() const { return dtype_; }
 
  private:
-  Tensor embed(const Tensor& ids_BS) const;
   // What all layers of a pass share.
   struct Pass {
     const RopeAngles& angles;
@@ -76,6 +83,7 @@ class Transformer {
   WeightShare share_;
   MlaConfig mla_;  // with the heads of the share
   ModelWeights weights_;
+  at::ScalarType dtype_ = at::kFloat;
 };
 
 }  // namespace hadal

@@ -1,5 +1,7 @@
 #include "hadal/model/weights.h"
 
+#include <algorithm>
+
 #include "hadal/base/check.h"
 #include "hadal/base/random.h"
 #include "hadal/config/weight_specs.h"
@@ -11,7 +13,13 @@ void for_each_weight(const ModelConfig& config, ModelWeights& weights, const Wei
   weights.layers.resize(static_cast<size_t>(config.num_layers + config.mtp_depth));
   std::unordered_map<std::string, Tensor*> slots;
   for_each_slot(weights, [&](const std::string& name, Tensor& tensor) { slots[name] = &tensor; });
+  const auto is_here = [&](const WeightSpec& spec) {
+    return weights.part.empty() ||
+           std::any_of(weights.part.begin(), weights.part.end(),
+                       [&](const Stage& stage) { return holds(config, stage, spec); });
+  };
   for (const WeightSpec& spec : weight_specs(config)) {
+    if (!is_here(spec)) continue;
     const auto slot = slots.find(spec.name);
     HADAL_CHECK(slot != slots.end()) << spec.name << " has no slot";
     f(spec, *slot->second);
@@ -19,8 +27,10 @@ void for_each_weight(const ModelConfig& config, ModelWeights& weights, const Wei
   if (config.tied_head) weights.head_WD = weights.embedding_WD;
 }
 
-ModelWeights random_weights(const ModelConfig& config, uint64_t seed, const WeightShare& share) {
+ModelWeights random_weights(const ModelConfig& config, uint64_t seed, const WeightShare& share,
+                            const std::vector<Stage>& stages) {
   ModelWeights weights;
+  weights.part = stages;
   for_each_weight(config, weights, [&](const WeightSpec& spec, Tensor& tensor) {
     const bool is_norm = spec.role == WeightRole::kNorm;
     tensor = full(shape_of(spec, share), is_norm ? 1.0 : 0.0);
@@ -37,6 +47,16 @@ ModelWeights random_weights(const ModelConfig& config, uint64_t seed, const Weig
         *value++ = static_cast<float>(config.init_std * normal(seed, stream, static_cast<uint64_t>(i)));
   });
   return weights;
+}
+
+ModelWeights part_of(const ModelConfig& config, const ModelWeights& weights, const std::vector<Stage>& part) {
+  ModelWeights all = weights, some;  // handles: nothing is copied
+  std::unordered_map<std::string, Tensor> by_name;
+  for_each_weight(config, all, [&](const WeightSpec& spec, Tensor& tensor) { by_name[spec.name] = tensor; });
+  some.part = part;
+  for_each_weight(config, some,
+                  [&](const WeightSpec& spec, Tensor& tensor) { tensor = by_name.at(spec.name); });
+  return some;
 }
 
 }  // namespace hadal

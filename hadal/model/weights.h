@@ -2,10 +2,12 @@
 // the optimiser and gradient checks all walk for_each_weight(). Shapes: config/weight_specs.h; where ranks
 // share a model out, those of their parts (config/weight_share.h).
 #pragma once
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "hadal/config.h"
+#include "hadal/config/stage.h"
 #include "hadal/config/weight_share.h"
 #include "hadal/tensor/tensor.h"
 
@@ -66,6 +68,7 @@ struct ModelWeights {
   std::vector<LayerWeights> layers;  // main layers, then MTP modules
   Tensor final_norm;                 // [D]
   Tensor head_WD;                    // the embedding itself where tied
+  std::vector<Stage> part;           // what is here of the network, the rest is undefined; empty: all
   void fields(auto&& f) { f("embedding", embedding_WD), f("final_norm", final_norm), f("head", head_WD); }
 };
 
@@ -88,14 +91,18 @@ void for_each_slot(ModelWeights& weights, auto&& f) {
   }
 }
 
-// Calls f(spec, tensor) for the weights of this configuration, in weight_specs() order. Fills slots: f may
-// assign the tensor. Sizes `layers` first.
+// Calls f(spec, tensor) for the weights of this configuration that are here (weights.part), in weight_specs()
+// order. Fills slots: f may assign the tensor. Sizes `layers` first.
 using WeightVisitor = std::function<void(const WeightSpec&, Tensor&)>;
 void for_each_weight(const ModelConfig& config, ModelWeights& weights, const WeightVisitor& f);
 
 // Random weights: every matrix normal(0, init_std), norms 1, balance bias 0. Each tensor draws from a
 // counter-based stream keyed by (seed, name), by the place of a value in the whole tensor, so the start does
-// not depend on layout or threads. With a share only what it holds.
-ModelWeights random_weights(const ModelConfig& config, uint64_t seed, const WeightShare& share = {});
+// not depend on layout or threads. With a share or stages (empty: all) only what those hold.
+ModelWeights random_weights(const ModelConfig& config, uint64_t seed, const WeightShare& share = {},
+                            const std::vector<Stage>& stages = {});
+
+// Of some of the stages that are here: the same tensors.
+ModelWeights part_of(const ModelConfig& config, const ModelWeights& weights, const std::vector<Stage>& part);
 
 }  // namespace hadal

@@ -9,6 +9,7 @@
 #include "hadal/ops/fused.h"
 #include "hadal/ops/half.h"
 #include "hadal/ops/product.h"
+#include "hadal/ops/weight_gradients.h"
 #include "hadal/tensor/make.h"
 
 namespace hadal {
@@ -92,7 +93,6 @@ class Experts : public Function<Experts> {
     const Tensor dgate_VM = at::empty_like(gate_VM), dup_VM = at::empty_like(gate_VM),
                  dcopy_VD = at::empty_like(copy_VD),
                  dweight_VX = at::empty({copy_VD.size(0), 1}, copy_VD.options());
-    const MatrixGradients gradients(gate, up, down, route.begin);
     const TrainKernels& k = train_kernels();
     for_each_expert(route.begin, [&](int64_t group, int64_t begin, int64_t n) {
       const int64_t i = group % e;
@@ -109,13 +109,8 @@ class Experts : public Function<Experts> {
         k.swiglu_backward(dh, floats(gate_VM) + at, floats(up_VM) + at, floats(dgate_VM) + at,
                           floats(dup_VM) + at, M);
       }
-      const Tensor x = copy_VD.narrow(0, begin, n), dgate = dgate_VM.narrow(0, begin, n),
-                   dup = dup_VM.narrow(0, begin, n);
-      multiply(gradients.down.select(0, group), dout.t(), hidden_VM.narrow(0, begin, n), bf16);
-      multiply(gradients.gate.select(0, group), dgate.t(), x, bf16);
-      multiply(gradients.up.select(0, group), dup.t(), x, bf16);
-      multiply(dcopy, dgate, of_expert(gate, i), bf16);
-      multiply(dcopy, dup, of_expert(up, i), bf16, /*adds=*/true);
+      multiply(dcopy, dgate_VM.narrow(0, begin, n), of_expert(gate, i), bf16);
+      multiply(dcopy, dup_VM.narrow(0, begin, n), of_expert(up, i), bf16, /*adds=*/true);
     });
     const Tensors back = route.combine({dcopy_VD, dweight_VX});
     const Tensor dx_TD = at::empty({T, D}, copy_VD.options()),
@@ -124,16 +119,30 @@ class Experts : public Function<Experts> {
       k.sum_rows(floats(back[0]), longs(place_U) + b * A, floats(dx_TD) + b * D, end - b, A, D);
       for (int64_t c = b * A; c < end * A; ++c) floats(dweight_TA)[c] = floats(back[1])[longs(place_U)[c]];
     });
+    const auto of_matrices = [gate, up, down, begin = route.begin, dgate_VM, dup_VM, hidden_VM, copy_VD,
+                              dout_VD, bf16] {
+      const MatrixGradients gradients(gate, up, down, begin);
+      for_each_expert(begin, [&](int64_t group, int64_t first, int64_t n) {
+        const auto part = [&](const Tensor& x) { return x.narrow(0, first, n); };
+        multiply(gradients.down.select(0, group), part(dout_VD).t(), part(hidden_VM), bf16);
+        multiply(gradients.gate.select(0, group), part(dgate_VM).t(), part(copy_VD), bf16);
+        multiply(gradients.up.select(0, group), part(dup_VM).t(), part(copy_VD), bf16);
+      });
+      return Tensors{gradients.gate.view(gate.sizes()), gradients.up.view(up.sizes()),
+                     gradients.down.view(down.sizes())};
+    };
+    Tensors d(3);
+    WeightGradients* later = WeightGradients::active();
+    if (later && gate.is_leaf()) {
+      later->add([gate, up, down, of_matrices] {
+        const Tensors put_off = of_matrices();
+        add_gradient(gate, put_off[0]), add_gradient(up, put_off[1]), add_gradient(down, put_off[2]);
+      });
+    } else {
+      d = of_matrices();
+    }
     const Tensor none;
-    return {none,
-            none,
-            dx_TD,
-            none,
-            dweight_TA,
-            gradients.gate.view(gate.sizes()),
-            gradients.up.view(up.sizes()),
-            gradients.down.view(down.sizes()),
-            none};
+    return {none, none, dx_TD, none, dweight_TA, d[0], d[1], d[2], none};
   }
 
  private:

@@ -7,6 +7,7 @@
 #include "hadal/ops/half.h"
 #include "hadal/ops/linear.h"
 #include "hadal/ops/product.h"
+#include "hadal/ops/weight_gradients.h"
 
 namespace hadal {
 namespace {
@@ -15,26 +16,39 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using Tensors = torch::autograd::variable_list;
 
-Tensor rounded(const Tensor& x) {
-  return x.to(at::kBFloat16);
+// LibTorch's product of bf16 matrices adds up in fp32; its result is bf16.
+Tensor multiplied(const Tensor& a, const Tensor& b, bool bf16) {
+  if (!bf16) return at::mm(a, b);
+  return at::mm(a.to(at::kBFloat16), b.to(at::kBFloat16)).to(at::kFloat);
 }
 
-// LibTorch's product of bf16 matrices adds up in fp32; its result is bf16.
-class Bf16Linear : public Function<Bf16Linear> {
+class Linear : public Function<Linear> {
  public:
-  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& w) {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& w, bool bf16) {
     ctx->save_for_backward({x, w});
+    ctx->saved_data["bf16"] = bf16;
     std::vector<int64_t> shape = x.sizes().vec();
     shape.back() = w.size(0);
-    return at::mm(rounded(x.reshape({-1, w.size(1)})), rounded(w).t()).to(at::kFloat).view(shape);
+    return multiplied(x.reshape({-1, w.size(1)}), w.t(), bf16).view(shape);
   }
 
   static Tensors backward(AutogradContext* ctx, const Tensors& grads) {
     const Tensors saved = ctx->get_saved_variables();
     const Tensor &x = saved[0], &w = saved[1];
-    const Tensor dy = rounded(grads[0].reshape({-1, w.size(0)}));
-    const Tensor dx = at::mm(dy, rounded(w)).to(at::kFloat).view(x.sizes());
-    return {dx, at::mm(dy.t(), rounded(x.reshape({-1, w.size(1)}))).to(at::kFloat)};
+    const bool bf16 = ctx->saved_data["bf16"].toBool();
+    const Tensor dy = grads[0].reshape({-1, w.size(0)});
+    Tensor dx, dw;
+    if (ctx->needs_input_grad(0)) dx = multiplied(dy, w, bf16).view(x.sizes());
+    if (!ctx->needs_input_grad(1)) return {dx, dw, Tensor()};
+    const auto product = [x = x.detach(), columns = w.size(1), dy, bf16] {
+      return multiplied(dy.t(), x.reshape({-1, columns}), bf16);
+    };
+    if (WeightGradients* later = WeightGradients::active()) {
+      later->add([w, product] { add_gradient(w, product()); });
+    } else {
+      dw = product();
+    }
+    return {dx, dw, Tensor()};
   }
 };
 
@@ -42,7 +56,7 @@ class Bf16Linear : public Function<Bf16Linear> {
 
 void multiply(Tensor out, const Tensor& a, const Tensor& b, bool bf16, bool adds) {
   if (bf16) {
-    const Tensor y = at::mm(rounded(a), rounded(b));
+    const Tensor y = multiplied(a, b, bf16);
     adds ? out.add_(y) : out.copy_(y);
   } else if (adds) {
     out.addmm_(a, b);
@@ -68,7 +82,7 @@ std::optional<HalfFormat> half_format(Products products) {
 
 Tensor linear(const Tensor& x, const Tensor& w, Products products) {
   if (const auto format = half_format(products)) return half_linear(*format, x, w);
-  return products == Products::kBf16 ? Bf16Linear::apply(x, w) : x.matmul(w.t());
+  return Linear::apply(x, w, products == Products::kBf16);
 }
 
 }  // namespace hadal

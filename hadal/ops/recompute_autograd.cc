@@ -3,6 +3,7 @@
 
 #include "hadal/base/check.h"
 #include "hadal/ops/recompute.h"
+#include "hadal/ops/weight_gradients.h"
 #include "hadal/tensor/make.h"
 
 namespace hadal {
@@ -80,6 +81,10 @@ void Discarded::free_until_gradient_of(const std::vector<Tensor>& results) {
   for (const auto& one : list_->all) memory_of(one.x).set_data_ptr_noswap(c10::DataPtr());
   for (const Tensor& result : results)
     if (result.requires_grad()) result.register_hook([list = list_](const Tensor&) { list->fill(); });
+}
+
+void backward(const std::vector<Tensor>& ends, const std::vector<Tensor>& gradients) {
+  torch::autograd::backward(ends, gradients);
 }
 
 std::vector<Tensor> recomputed(const RecomputedFunction& f, const Tensor& x) {

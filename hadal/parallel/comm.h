@@ -25,6 +25,14 @@ struct Incoming {
   int64_t bytes;
 };
 
+// Messages on their way, of Comm::begin_send().
+class Sending {
+ public:
+  virtual ~Sending() = default;
+  virtual bool done() = 0;  // does not wait
+  virtual void wait() = 0;  // throws PeerLost
+};
+
 class Comm {
  public:
   virtual ~Comm() = default;
@@ -33,6 +41,9 @@ class Comm {
   // Posts all, then waits for all. Messages between two ranks arrive in the order they were sent; both sides
   // know their sizes. None to oneself. Throws PeerLost.
   virtual void exchange(std::span<const Outgoing> out, std::span<const Incoming> in) = 0;
+  // Posts and does not wait: what is sent must stay as it is until done() or wait(). The receivers take it by
+  // exchange(), in order with all else that this rank sends them.
+  virtual std::unique_ptr<Sending> begin_send(std::span<const Outgoing> out) = 0;
 };
 
 // all[r * bytes ...] = what rank r gave.

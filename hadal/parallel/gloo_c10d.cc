@@ -34,22 +34,50 @@ class GlooComm : public Comm {
   int64_t size() const override { return group_->getSize(); }
 
   void exchange(std::span<const Outgoing> out, std::span<const Incoming> in) override {
-    std::vector<std::pair<int64_t, c10::intrusive_ptr<c10d::Work>>> works;
+    Works works;
     const Clock::time_point begin = Clock::now();
     for (const Incoming& i : in)
       guarded(i.from, begin, [&] {
         std::vector<Tensor> one{bytes_at(i.data, i.bytes)};
         works.emplace_back(i.from, group_->recv(one, static_cast<int>(i.from), 0));
       });
+    post(out, begin, works);
+    for (auto& [peer, work] : works) guarded(peer, begin, [&, w = work] { w->wait(timeout_); });
+  }
+
+  std::unique_ptr<Sending> begin_send(std::span<const Outgoing> out) override {
+    auto sending = std::make_unique<Posted>(*this);
+    post(out, Clock::now(), sending->works);
+    return sending;
+  }
+
+ private:
+  using Works = std::vector<std::pair<int64_t, c10::intrusive_ptr<c10d::Work>>>;
+
+  struct Posted : Sending {
+    explicit Posted(GlooComm& comm) : comm(comm) {}
+    bool done() override {
+      for (auto& [peer, work] : works)
+        if (!work->isCompleted()) return false;
+      return true;
+    }
+    void wait() override {
+      const Clock::time_point begin = Clock::now();
+      for (auto& [peer, work] : works) comm.guarded(peer, begin, [&, w = work] { w->wait(comm.timeout_); });
+      works.clear();
+    }
+    GlooComm& comm;
+    Works works;
+  };
+
+  void post(std::span<const Outgoing> out, Clock::time_point begin, Works& works) {
     for (const Outgoing& o : out)
       guarded(o.to, begin, [&] {
         std::vector<Tensor> one{bytes_at(o.data, o.bytes)};
         works.emplace_back(o.to, group_->send(one, static_cast<int>(o.to), 0));
       });
-    for (auto& [peer, work] : works) guarded(peer, begin, [&, w = work] { w->wait(timeout_); });
   }
 
- private:
   void guarded(int64_t peer, Clock::time_point begin, const std::function<void()>& body) {
     try {
       body();
@@ -72,6 +100,7 @@ class Alone : public Comm {
   int64_t rank() const override { return 0; }
   int64_t size() const override { return 1; }
   void exchange(std::span<const Outgoing>, std::span<const Incoming>) override {}
+  std::unique_ptr<Sending> begin_send(std::span<const Outgoing>) override { return nullptr; }
 };
 
 // GLOO_SOCKET_IFNAME, as everywhere with Gloo; else the way to rank 0. What this machine's host name resolves

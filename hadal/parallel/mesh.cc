@@ -55,11 +55,19 @@ GroupComm::GroupComm(Comm& parent, std::vector<int64_t> members)
 }
 
 void GroupComm::exchange(std::span<const Outgoing> out, std::span<const Incoming> in) {
-  std::vector<Outgoing> sent(out.begin(), out.end());
   std::vector<Incoming> received(in.begin(), in.end());
-  for (Outgoing& o : sent) o.to = members_[static_cast<size_t>(o.to)];
   for (Incoming& i : received) i.from = members_[static_cast<size_t>(i.from)];
-  parent_.exchange(sent, received);
+  parent_.exchange(renumbered(out), received);
+}
+
+std::unique_ptr<Sending> GroupComm::begin_send(std::span<const Outgoing> out) {
+  return parent_.begin_send(renumbered(out));
+}
+
+std::vector<Outgoing> GroupComm::renumbered(std::span<const Outgoing> out) const {
+  std::vector<Outgoing> sent(out.begin(), out.end());
+  for (Outgoing& o : sent) o.to = members_[static_cast<size_t>(o.to)];
+  return sent;
 }
 
 std::unique_ptr<Comm> Mesh::group(auto&& belongs) const {

@@ -38,9 +38,12 @@ class GroupComm : public Comm {
   int64_t rank() const override { return rank_; }
   int64_t size() const override { return static_cast<int64_t>(members_.size()); }
   void exchange(std::span<const Outgoing> out, std::span<const Incoming> in) override;
+  std::unique_ptr<Sending> begin_send(std::span<const Outgoing> out) override;
   const std::vector<int64_t>& members() const { return members_; }
 
  private:
+  std::vector<Outgoing> renumbered(std::span<const Outgoing> out) const;
+
   Comm& parent_;
   std::vector<int64_t> members_;
   int64_t rank_ = -1;

@@ -250,12 +250,15 @@ void check_schedule(ScheduleKind kind, const ScheduleShape& s) {
     need(s.microbatches >= 2 * s.ranks, "twice as many micro-batches as ranks");
 }
 
+int num_stages(ScheduleKind kind, int ranks, int chunks) {
+  if (kind == ScheduleKind::kInterleaved) return ranks * chunks;
+  return kind == ScheduleKind::kZeroBubbleV || kind == ScheduleKind::kDualPipeV ? 2 * ranks : ranks;
+}
+
 Schedule make_schedule(ScheduleKind kind, const ScheduleShape& shape) {
   check_schedule(kind, shape);
   const int P = shape.ranks, C = shape.microbatches, V = shape.chunks;
-  Schedule schedule{.kind = kind, .shape = shape, .stages = P, .actions = {}};
-  if (kind == ScheduleKind::kInterleaved) schedule.stages = P * V;
-  if (kind == ScheduleKind::kZeroBubbleV || kind == ScheduleKind::kDualPipeV) schedule.stages = 2 * P;
+  Schedule schedule{.kind = kind, .shape = shape, .stages = num_stages(kind, P, V), .actions = {}};
   for (int r = 0; r < P; ++r) {
     switch (kind) {
       case ScheduleKind::kGPipe:

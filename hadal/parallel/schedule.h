@@ -60,6 +60,9 @@ struct Schedule {
   std::vector<int> stages_of(int rank) const;
 };
 
+// Stages of the model that a kind makes of it.
+int num_stages(ScheduleKind kind, int ranks, int chunks);
+
 // Throws invalid_argument if the kind cannot have this shape, saying what it needs (DualPipe: P and C even, C
 // >= 2P; DualPipeV: C >= 2P; interleaved: C a multiple of P).
 void check_schedule(ScheduleKind kind, const ScheduleShape& shape);

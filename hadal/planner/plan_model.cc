@@ -41,11 +41,6 @@ int64_t active_values(const WeightSpec& spec, const MoeConfig& moe) {
   return spec.stacked() ? spec.num_values() / spec.shape[0] * moe.top_k : spec.num_values();
 }
 
-bool is_mtp(const WeightSpec& spec, const ModelConfig& config) {
-  if (spec.name.rfind("layers.", 0) != 0) return false;
-  return std::stoll(spec.name.substr(7)) >= config.num_layers;
-}
-
 int64_t num_blocks(int64_t size) {
   return (size + 127) / 128;
 }  // an edge block may be partial
@@ -89,7 +84,7 @@ ModelSize model_size(const ModelConfig& config) {
       size.balance_bias += spec.num_values();
       continue;
     }
-    const bool mtp = is_mtp(spec, config);
+    const bool mtp = spec.layer >= config.num_layers;
     purpose_of(spec, mtp ? size.mtp : size.main) += spec.num_values();
     purpose_of(spec, mtp ? size.mtp_active : size.active) += active_values(spec, config.moe);
   }

@@ -92,15 +92,19 @@ std::vector<double> AdamW::block_squares(const std::vector<Tensor>& gradients) c
   return squares;
 }
 
-double AdamW::norm(std::span<const double> squares) const {
+std::vector<double> AdamW::tensor_squares(std::span<const double> squares) const {
   std::vector<double> of_tensor(weights_.size());
   size_t at = 0;
   for (int64_t r = 0; r < layout_.ranks(); ++r)
     for (const ShardLayout::Part& part : layout_.parts(r))
       for (int64_t b = 0; b < num_blocks(part); ++b)
         of_tensor[static_cast<size_t>(part.tensor)] += squares[at++];
+  return of_tensor;
+}
+
+double global_norm(std::span<const double> tensor_squares) {
   double sum = 0;
-  for (const double each : of_tensor) sum += each;
+  for (const double each : tensor_squares) sum += each;
   return std::sqrt(sum);
 }
 
@@ -141,7 +145,7 @@ double AdamW::step(double learning_rate) {
   std::vector<Tensor> gradients;
   for (const Tensor& weight : weights_)
     gradients.push_back(weight.grad().defined() ? weight.grad().contiguous() : Tensor());
-  const double global = norm(block_squares(gradients));
+  const double global = global_norm(tensor_squares(block_squares(gradients)));
   update(learning_rate, global, gradients);
   // The next backward hands its own tensors over: nothing to zero, nothing to add.
   for (Tensor& weight : weights_) weight.mutable_grad().reset();

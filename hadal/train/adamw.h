@@ -45,7 +45,8 @@ class AdamW {
 
   // The same in pieces. One gradient per element of moments(), flat; undefined: none.
   std::vector<double> block_squares(const std::vector<Tensor>& gradients) const;  // of this rank's blocks
-  double norm(std::span<const double> squares) const;  // from those of all ranks, one after the other
+  // Of each weight, from those of all ranks, one after the other.
+  std::vector<double> tensor_squares(std::span<const double> block_squares) const;
   void update(double learning_rate, double norm, const std::vector<Tensor>& gradients);
 
   int64_t num_steps() const { return steps_; }
@@ -67,6 +68,9 @@ class AdamW {
   OptimizerShare share_;
   int64_t steps_ = 0;
 };
+
+// From the sums of squares of all weights, in their order.
+double global_norm(std::span<const double> tensor_squares);
 
 // b_i += gamma * sign(mean(c) - c_i) for each layer's balance bias; sign(0) = 0. Auxiliary-loss-free
 // balancing.

@@ -55,10 +55,15 @@ std::vector<std::string> files_below(const fs::path& folder) {
   return names;
 }
 
-void write_manifest(const fs::path& folder) {
-  Json files = Json::object();
+Json entry_of(const fs::path& folder, const std::string& name) {
+  return {{"bytes", fs::file_size(folder / name)}, {"sha256", file_sha256(folder / name)}};
+}
+
+// `known`: entries that need not be made again.
+void write_manifest(const fs::path& folder, const std::string& known) {
+  Json files = parse_json(known, "the files of the ranks");
   for (const std::string& name : files_below(folder))
-    files[name] = {{"bytes", fs::file_size(folder / name)}, {"sha256", file_sha256(folder / name)}};
+    if (!files.contains(name)) files[name] = entry_of(folder, name);
   write_file(folder / "manifest.json", dump_json(Json{{"files", files}}, 1) + "\n");
 }
 
@@ -74,6 +79,12 @@ void in_our_words(const char* op, auto&& act) {
 }
 
 }  // namespace
+
+std::string manifest_entries(const fs::path& folder, const std::vector<std::string>& names) {
+  Json files = Json::object();
+  for (const std::string& name : names) files[name] = entry_of(folder, name);
+  return dump_json(files);
+}
 
 std::string checkpoint_problem(const fs::path& folder) {
   try {
@@ -163,29 +174,61 @@ void CheckpointStore::finish() {
   wait(/*tell=*/false);
 }
 
+fs::path CheckpointStore::partial(int64_t step) const {
+  return folder_ / ("." + step_name(step) + ".partial");
+}
+
 void CheckpointStore::write(const TrainSnapshot& snapshot) const {
   const int64_t step = snapshot.counters.step;
-  const fs::path target = folder_ / step_name(step), partial = folder_ / ("." + step_name(step) + ".partial");
-  fs::remove_all(partial);
+  fs::remove_all(partial(step));
   try {
-    fs::create_directories(partial);
-    for (const auto& [name, content] : extra_) write_file(partial / name, content);
-    write_train_state(partial, snapshot);
-    write_manifest(partial);
-    sync_folder(partial);
-    // A folder of this step is one that could not be used or the same state: either may go once this is
-    // whole.
-    const fs::path old = folder_ / ("." + step_name(step) + ".old");
-    if (fs::exists(target)) fs::rename(target, old);
-    fs::rename(partial, target);
-    sync_folder(folder_);
-    fs::remove_all(old);
+    fs::create_directories(partial(step));
+    write_train_state(partial(step), snapshot);
+    put_in_place(step, "{}");
   } catch (...) {
     std::error_code ignored;
-    fs::remove_all(partial, ignored);
+    fs::remove_all(partial(step), ignored);
     throw;
   }
+}
+
+void CheckpointStore::put_in_place(int64_t step, const std::string& files) const {
+  const fs::path target = folder_ / step_name(step), from = partial(step);
+  for (const auto& [name, content] : extra_) write_file(from / name, content);
+  write_manifest(from, files);
+  sync_folder(from);
+  // A folder of this step is one that could not be used or the same state: either may go once this is whole.
+  const fs::path old = folder_ / ("." + step_name(step) + ".old");
+  if (fs::exists(target)) fs::rename(target, old);
+  fs::rename(from, target);
+  sync_folder(folder_);
+  fs::remove_all(old);
   prune(step);
+}
+
+fs::path CheckpointStore::begin(int64_t step) {
+  wait(/*tell=*/true);
+  in_our_words("checkpoint", [&] {
+    fs::remove_all(partial(step));
+    fs::create_directories(partial(step));
+  });
+  return partial(step);
+}
+
+void CheckpointStore::publish(const TrainCounters& counters, int64_t optimizer_steps,
+                              const std::string& files) {
+  in_our_words("checkpoint", [&] {
+    write_counters(partial(counters.step), counters, optimizer_steps);
+    put_in_place(counters.step, files);
+  });
+}
+
+void CheckpointStore::abandon(int64_t step, const std::string& error) {
+  std::error_code ignored;
+  fs::remove_all(partial(step), ignored);
+  writer_ = std::make_unique<Writer>();  // told by the next call, thrown by finish()
+  writer_->step = step;
+  writer_->error = std::make_exception_ptr(Error(ErrorCode::kUnavailable, error));
 }
 
 std::vector<std::pair<int64_t, fs::path>> CheckpointStore::all() const {

@@ -18,16 +18,20 @@ Evaluation::Evaluation(const Transformer& model, std::span<const int64_t> token_
       guessed_(agreed_.size()) {}
 
 void Evaluation::add_loads(const Trace& trace) {
-  size_t next = 0;
   for (const LayerTrace& layer : trace.layers) {
     if (!layer.is_moe) continue;
     const Tensor count_E = layer.routing.expert_TA.flatten().bincount({}, model_.config().moe.num_experts);
-    if (next == loads_.size()) loads_.push_back({layer.layer, zeros(count_E.sizes(), at::kLong)});
-    loads_[next++].count_E.add_(count_E);
+    Tensor& sum_E = loads_[layer.layer];
+    sum_E = sum_E.defined() ? sum_E + count_E : count_E;
   }
 }
 
 void Evaluation::add(const TrainBatch& rows) {
+  StageFlow flow;
+  add(rows, whole_model(model_.config()), flow);
+}
+
+void Evaluation::add(const TrainBatch& rows, const Stage& stage, StageFlow& flow) {
   NoGrad no_grad;
   const Tensor& rows_BX = rows.window_BX;
   const int64_t B = rows_BX.size(0), X = rows_BX.size(1), J = model_.config().mtp_depth, T = X - 1 - J;
@@ -35,7 +39,20 @@ void Evaluation::add(const TrainBatch& rows) {
   Trace trace{.keep_rows = false};
   TrainingPass pass;
   if (rows.segment_start_BX.defined()) pass.segment_start_BS = rows.segment_start_BX.narrow(1, 0, T);
-  Tensor hidden_BTD = model_.forward(rows_BX.narrow(1, 0, T), nullptr, &trace, MlaForm::kAuto, pass);
+  if (stage.has_embedding) {
+    flow.hidden_BTD = model_.embed(rows_BX.narrow(1, 0, T));
+    for (int64_t k = 0; k < J; ++k) flow.ahead_BTD.push_back(model_.embed(rows_BX.narrow(1, k + 1, T)));
+  }
+  flow.hidden_BTD = model_.layers(stage.first_layer, stage.last_layer, flow.hidden_BTD, &trace, pass);
+  if (stage.has_head) add_head(rows, flow, trace, pass);
+  add_loads(trace);
+}
+
+void Evaluation::add_head(const TrainBatch& rows, const StageFlow& flow, Trace& trace,
+                          const TrainingPass& pass) {
+  const int64_t B = rows.window_BX.size(0), J = model_.config().mtp_depth;
+  const int64_t T = rows.window_BX.size(1) - 1 - J;
+  Tensor hidden_BTD = model_.final_norm(flow.hidden_BTD);
   const Tensor logits_BTW = model_.logits(hidden_BTD);
   const Tensor target_T = targets_T(rows, T, 1);
   loss_ += cross_entropy(logits_BTW.flatten(0, 1), target_T).sum().item<double>();
@@ -48,7 +65,7 @@ void Evaluation::add(const TrainBatch& rows) {
   // Module k at i and the main model at i + 1 + k both predict token i + 2 + k.
   const Tensor choice_BT = logits_BTW.argmax(-1);
   for (int64_t k = 0; k < J; ++k) {
-    hidden_BTD = model_.mtp(k, hidden_BTD, rows_BX.narrow(1, k + 1, T), &trace, pass);
+    hidden_BTD = model_.mtp_embedded(k, hidden_BTD, flow.ahead_BTD[static_cast<size_t>(k)], &trace, pass);
     const int64_t both = T - 1 - k;
     if (both <= 0) break;
     const Tensor guess = model_.logits(hidden_BTD.narrow(1, 0, both)).argmax(-1);
@@ -57,7 +74,12 @@ void Evaluation::add(const TrainBatch& rows) {
         guess.eq(choice_BT.narrow(1, 1 + k, both)).logical_and(counts).sum().item<int64_t>();
     guessed_[static_cast<size_t>(k)] += counts.sum().item<int64_t>();
   }
-  add_loads(trace);
+}
+
+std::vector<ExpertLoad> Evaluation::loads() const {
+  std::vector<ExpertLoad> loads;
+  for (const auto& [layer, count_E] : loads_) loads.push_back({layer, count_E});
+  return loads;
 }
 
 HeldOut Evaluation::result() const {
@@ -67,17 +89,17 @@ HeldOut Evaluation::result() const {
   for (size_t k = 0; k < agreed_.size(); ++k)
     out.mtp_acceptance.push_back(static_cast<double>(agreed_[k]) /
                                  static_cast<double>(std::max<int64_t>(1, guessed_[k])));
-  if (!loads_.empty()) out.max_vio = max_violation(loads_);
+  if (!loads_.empty()) out.max_vio = max_violation(loads());
   return out;
 }
 
 HeldOut evaluate(const Transformer& model, const TrainBatch& rows, std::span<const int64_t> token_bytes) {
-  constexpr int64_t kRows = 8;
   const Tensor& rows_NX = rows.window_BX;
   const int64_t N = rows_NX.size(0), X = rows_NX.size(1);
   HADAL_SHAPE(rows_NX, N, X);
   Evaluation evaluation(model, token_bytes);
-  for (int64_t at = 0; at < N; at += kRows) evaluation.add(rows.rows(at, std::min(kRows, N - at)));
+  for (int64_t at = 0; at < N; at += kEvaluatedRows)
+    evaluation.add(rows.rows(at, std::min(kEvaluatedRows, N - at)));
   return evaluation.result();
 }
 

@@ -1,6 +1,7 @@
 // What a model is worth on text it was not trained on.
 #pragma once
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
 #include <vector>
@@ -27,19 +28,24 @@ class Evaluation {
   // Rows of T + 1 + J tokens: predicts the T after the first, those of another document left out. J: the
   // model's mtp_depth.
   void add(const TrainBatch& rows);
+  // The same through one stage of the network, which moves `flow` on; counts where the head is.
+  void add(const TrainBatch& rows, const Stage& stage, StageFlow& flow);
   HeldOut result() const;
+  std::vector<ExpertLoad> loads() const;  // of the stages that rows went through
 
  private:
   void add_loads(const Trace& trace);
+  void add_head(const TrainBatch& rows, const StageFlow& flow, Trace& trace, const TrainingPass& pass);
   const Transformer& model_;
   std::span<const int64_t> token_bytes_;
   double loss_ = 0;
   int64_t targets_ = 0, bytes_ = 0;
   std::vector<int64_t> agreed_, guessed_;  // per MTP module
-  std::vector<ExpertLoad> loads_;
+  std::map<int64_t, Tensor> loads_;        // of each MoE layer
 };
 
-// All rows of a set, a few at a time.
+// All rows of a set, so many at a time.
+constexpr int64_t kEvaluatedRows = 8;
 HeldOut evaluate(const Transformer& model, const TrainBatch& rows, std::span<const int64_t> token_bytes = {});
 
 }  // namespace hadal

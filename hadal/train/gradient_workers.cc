@@ -78,7 +78,7 @@ void add(Gradients& sum, Gradients&& part) {
   }
 }
 
-Gradients GradientWorkers::take_gradients(Transformer& replica) {
+Gradients take_gradients(Transformer& replica) {
   Gradients gradients;
   for_each_weight(replica.config(), replica.weights(), [&](const WeightSpec& spec, Tensor& w) {
     if (spec.role == WeightRole::kBalanceBias) return;
@@ -88,11 +88,14 @@ Gradients GradientWorkers::take_gradients(Transformer& replica) {
   return gradients;
 }
 
+TreeSum<Gradients> gradient_sum(int64_t n) {
+  return {n, [](Gradients& a, Gradients&& b) { add(a, std::move(b)); }};
+}
+
 SlotResults GradientWorkers::run(const TrainBatch& batch, std::span<const RowSlot> step, int64_t begin,
                                  int64_t end, const LossConfig& config, const LossDivisor& divisor) {
   const auto slot = [&](int64_t i) -> const RowSlot& { return step[static_cast<size_t>(i)]; };
-  SlotResults results{.gradients = {static_cast<int64_t>(step.size()),
-                                    [](Gradients& a, Gradients&& b) { add(a, std::move(b)); }},
+  SlotResults results{.gradients = gradient_sum(static_cast<int64_t>(step.size())),
                       .losses = std::vector<StepLoss>(static_cast<size_t>(end - begin))};
   const int threads = num_threads();
   std::vector<std::exception_ptr> errors(replicas_.size());

@@ -38,6 +38,10 @@ std::vector<RowSlot> row_slots(int64_t rows, int64_t micro, int64_t workers);
 // One per trained weight, in their order; undefined: it took no part.
 using Gradients = std::vector<Tensor>;
 void add(Gradients& sum, Gradients&& part);
+// Those of the model's weights, which have none afterwards.
+Gradients take_gradients(Transformer& model);
+// An empty sum over n slots.
+TreeSum<Gradients> gradient_sum(int64_t n);
 
 struct SlotResults {
   TreeSum<Gradients> gradients;
@@ -62,8 +66,6 @@ class GradientWorkers {
   StepLoss step(const TrainBatch& batch, const LossConfig& config, const LossDivisor& divisor);
 
  private:
-  Gradients take_gradients(Transformer& replica);
-
   Transformer& model_;
   std::vector<std::unique_ptr<Transformer>> replicas_;
 };

@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <cmath>
 
+#include "hadal/base/check.h"
 #include "hadal/base/clock.h"
 #include "hadal/base/text.h"
+#include "hadal/checkpoint/load.h"
 #include "hadal/error.h"
-#include "hadal/parallel/mesh.h"
 #include "hadal/tensor/make.h"
 #include "hadal/train/balance.h"
+#include "hadal/train/pipeline_evaluate.h"
+#include "hadal/train/rank_checkpoint.h"
 #include "hadal/train/rank_sum.h"
 #include "hadal/train/schedule.h"
 
@@ -47,14 +50,10 @@ std::string shared_config(TrainConfig config) {
   return train_config_toml(config, /*with_help=*/false);
 }
 
-// The ranks' places. Layouts that the loop does not run yet are refused.
-MeshShape layout_of(const ParallelSection& p, int64_t ranks) {
-  const MeshShape shape = mesh_shape(ranks, p.pipeline, p.experts, p.tensor);
-  if (shape.pipeline > 1 || shape.experts > 1 || shape.tensor > 1)
-    throw Error(ErrorCode::kUnsupported,
-                cat("[train.layout] pipeline ", shape.pipeline, ", experts ", shape.experts, ", tensor ",
-                    shape.tensor, ": training knows data parallel ranks only, need 1 of each."));
-  return shape;
+// Slots enough to fill the pipeline, or a worker for each thread.
+int64_t default_workers(const RankLayout& ranks) {
+  if (ranks.pipeline()) return ranks.data_ranks() * 2 * ranks.pipeline_ranks();
+  return ranks.data_ranks() * num_threads();
 }
 
 }  // namespace
@@ -63,23 +62,18 @@ Trainer::Trainer(const TrainConfig& config, const ModelConfig& model, TrainRows 
     : config_(config),
       rows_(std::move(rows)),
       hooks_(std::move(hooks)),
-      model_(model, random_weights(model, config.run.seed)),
       comm_(hooks_.comm && hooks_.comm->size() > 1 ? hooks_.comm : nullptr),
-      optimizer_(model_, adamw_config(config.optimizer),
-                 comm_ && config.parallel.shard_optimizer ? OptimizerShare{comm_->rank(), comm_->size()}
-                                                          : OptimizerShare{}) {
-  const int64_t ranks = comm_ ? comm_->size() : 1;
-  begin_workers(config.batch.workers > 0 ? config.batch.workers : ranks * num_threads());
+      ranks_(config.parallel, model, config.batch.length, comm_),
+      model_(model, random_weights(model, config.run.seed, {},
+                                   ranks_.pipeline() ? ranks_.held_stages() : std::vector<Stage>())),
+      parts_(model_parts(ranks_, model_, adamw_config(config.optimizer), config.parallel.shard_optimizer)) {
+  begin_workers(config.batch.workers > 0 ? config.batch.workers : default_workers(ranks_));
   saves_ = hooks_.checkpoints != nullptr;
-  layout_of(config.parallel, ranks);
   if (comm_) {
     require_same(*comm_, "the configuration", shared_config(config_));
     require_same(*comm_, "the data", rows_.fingerprint);
     require_same(*comm_, "the number of workers", std::to_string(num_workers_));
     saves_ = any_rank(*comm_, saves_);
-    std::vector<int64_t> sizes;
-    for (const Tensor& weight : optimizer_.weights()) sizes.push_back(weight.numel());
-    gradient_layout_.emplace(sizes, ranks);
   }
   if (config.optimizer.ema > 0) average_.emplace(model_, config.optimizer.ema);
   counters_.planned_steps = config.run.steps;
@@ -87,11 +81,17 @@ Trainer::Trainer(const TrainConfig& config, const ModelConfig& model, TrainRows 
   counters_.workers = num_workers_;
 }
 
-// Each rank has its share of the workers; all have one at least, which may find no slots.
+// Each data rank has its share of the workers; all have one at least, which may find no slots.
 void Trainer::begin_workers(int64_t all) {
-  const int64_t ranks = comm_ ? comm_->size() : 1;
+  const int64_t ranks = ranks_.data_ranks();
   num_workers_ = all;
-  workers_.emplace(model_, (all + ranks - 1) / ranks);
+  if (!ranks_.pipeline()) workers_.emplace(model_, (all + ranks - 1) / ranks);
+}
+
+std::vector<AdamW*> Trainer::optimizers() {
+  std::vector<AdamW*> all;
+  for (ModelPart& part : parts_) all.push_back(&part.optimizer);
+  return all;
 }
 
 std::optional<std::filesystem::path> Trainer::newest_checkpoint(bool good) const {
@@ -108,7 +108,7 @@ bool Trainer::resume() {
 }
 
 void Trainer::resume(const std::filesystem::path& checkpoint) {
-  counters_ = restore(checkpoint, model_, optimizer_, average());
+  counters_ = restore(checkpoint, model_, optimizers(), average());
   if (!rows_.fingerprint.empty() && counters_.data != rows_.fingerprint)
     throw Error(
         ErrorCode::kInvalidArgument,
@@ -139,15 +139,15 @@ int64_t Trainer::planned() const {
 }
 
 HeldOut Trainer::measure() const {
-  return evaluate(model_, {rows_.held_out_NX, rows_.held_out_start_NX}, rows_.token_bytes);
+  return evaluate(ranks_, model_, {rows_.held_out_NX, rows_.held_out_start_NX}, rows_.token_bytes);
 }
 
 // Forward and backward of this rank's part of the next B rows.
-SlotResults Trainer::run_slots(int64_t B, const LossConfig& loss) {
+Trainer::StepResults Trainer::run_slots(int64_t B, const LossConfig& loss) {
   const std::vector<RowSlot> slots = row_slots(B, config_.batch.micro, num_workers_);
-  const auto n = static_cast<int64_t>(slots.size());
-  const int64_t begin = comm_ ? first_slot(*comm_, n, comm_->rank()) : 0;
-  const int64_t end = comm_ ? first_slot(*comm_, n, comm_->rank() + 1) : n;
+  const auto n = static_cast<int64_t>(slots.size()), d = ranks_.data_rank();
+  const int64_t begin = first_slot(n, d, ranks_.data_ranks()),
+                end = first_slot(n, d + 1, ranks_.data_ranks());
   const auto first_row = [&](int64_t slot) { return slot < n ? slots[static_cast<size_t>(slot)].first : B; };
   const int64_t row = counters_.next_row + first_row(begin), rows = first_row(end) - first_row(begin);
   TrainBatch batch{Tensor()};
@@ -156,28 +156,29 @@ SlotResults Trainer::run_slots(int64_t B, const LossConfig& loss) {
     batch.protected_B = never_dropped(config_.run.seed, row, rows, config_.loss.never_dropped_share);
   // Sums are divided by the counts of the whole step, so the slots' add up to it.
   int64_t targets = rows > 0 ? count_targets(model_.config(), batch) : 0;
-  if (comm_) targets = sum_over_ranks(*comm_, targets);
-  return workers_->run(batch, slots, begin, end, loss, {.targets = std::max<int64_t>(1, targets), .rows = B});
+  if (ranks_.data()) targets = sum_over_ranks(*ranks_.data(), targets);
+  const LossDivisor divisor{.targets = std::max<int64_t>(1, targets), .rows = B};
+  if (ranks_.pipeline()) return run_stages({batch, slots, begin, end}, loss, divisor);
+  SlotResults results = workers_->run(batch, slots, begin, end, loss, divisor);
+  StepResults out{.first = begin, .losses = std::move(results.losses)};
+  out.gradients.push_back(std::move(results.gradients));
+  return out;
 }
 
-// The optimizer's step from the sum of all gradients; returns their norm.
-double Trainer::update(TreeSum<Gradients>& sum, double rate) {
-  std::vector<Tensor> gradients;
-  if (!comm_) {
-    gradients = std::move(sum.pieces().front().value);
-    for (Tensor& g : gradients)
-      if (g.defined()) g = g.contiguous();
-  } else if (config_.parallel.shard_optimizer) {
-    gradients = sum_gradients(*comm_, optimizer_.layout(), sum);
-    return sharded_step(*comm_, optimizer_, rate, gradients);
-  } else {
-    const std::vector<Tensor> parts = sum_gradients(*comm_, *gradient_layout_, sum);
-    gradients.resize(optimizer_.weights().size());
-    gather_parts(*comm_, *gradient_layout_, parts, gradients);
+Trainer::StepResults Trainer::run_stages(const PipelineSlots& slots, const LossConfig& loss,
+                                         const LossDivisor& divisor) {
+  std::vector<Transformer*> models;
+  for (ModelPart& part : parts_) models.push_back(&part.model);
+  PipelineStages work(ranks_.stages(), ranks_.held(), models, slots, loss, divisor);
+  if (slots.size() > 0) {
+    // One thread where others would have one in one process, so that sums are the same.
+    const int threads = num_threads();
+    if (!slots.at(0).alone) set_num_threads(1);
+    run_pipeline(*ranks_.pipeline(), ranks_.schedule(slots.size()),
+                 stage_links(model_.config(), static_cast<int>(ranks_.stages().size())), work);
+    set_num_threads(threads);
   }
-  const double norm = optimizer_.norm(optimizer_.block_squares(gradients));
-  optimizer_.update(rate, norm, gradients);
-  return norm;
+  return {.gradients = work.take_sums(), .first = slots.begin, .losses = work.losses()};
 }
 
 bool Trainer::step() {
@@ -185,10 +186,10 @@ bool Trainer::step() {
   const int64_t B = batch_size(config_.batch, counters_.tokens);
   const int64_t total_tokens = planned_tokens(config_.batch, planned());
   const double done = static_cast<double>(counters_.tokens + B * T) / static_cast<double>(total_tokens);
-  SlotResults slots = run_slots(B, loss_config(config_, done));
+  StepResults slots = run_slots(B, loss_config(config_, done));
   StepLoss loss;
   if (comm_) {
-    loss = sum_losses(*comm_, slots.losses);
+    loss = sum_losses(*comm_, slots.first, slots.losses);
   } else {
     for (const StepLoss& part : slots.losses) add(loss, part);
   }
@@ -197,7 +198,7 @@ bool Trainer::step() {
   progress_.mtp_loss = J > 0 ? loss.mtp[0] : 0;
   mtp_losses_ = loss.mtp;
   progress_.rate = learning_rate(config_.schedule, config_.optimizer.lr, counters_.step, planned(), done);
-  progress_.grad_norm = update(slots.gradients, progress_.rate);
+  progress_.grad_norm = update(ranks_, parts_, slots.gradients, progress_.rate);
   const bool finite = std::isfinite(progress_.grad_norm);
   progress_.max_violation = max_violation(loads);
   has_experts_ = !loads.empty();
@@ -250,7 +251,7 @@ void Trainer::record_loads() {
 }
 
 void Trainer::record_eval() {
-  if (comm_ && comm_->rank() != 0) return;  // waits for rank 0 in the next step
+  if (ranks_.data_rank() != 0) return;  // waits for the others in the next step
   if (!rows_.held_out_NX.defined() || rows_.held_out_NX.size(0) == 0) return;
   const HeldOut found = measure();
   const EvalRecord record{.step = counters_.step,
@@ -285,8 +286,9 @@ bool Trainer::save_is_due() const {
 }
 
 std::vector<AdamW::Moments> Trainer::gather_state() {
-  return comm_ && config_.parallel.shard_optimizer ? gather_moments(*comm_, optimizer_)
-                                                   : optimizer_.moments();
+  HADAL_CHECK(!ranks_.pipeline()) << "no rank of a pipeline has all moments";
+  ModelPart& all = parts_.front();
+  return all.replicas && !all.layout ? gather_moments(*all.replicas, all.optimizer) : all.optimizer.moments();
 }
 
 void Trainer::save() {
@@ -294,12 +296,23 @@ void Trainer::save() {
   save_ = false;
   if (!saves_ || (saved_step_ == counters_.step && !counters_.finished)) return;
   if (hooks_.metrics) hooks_.metrics->sync();
-  const std::vector<AdamW::Moments> moments = gather_state();
-  if (hooks_.checkpoints)
-    hooks_.checkpoints->save(take_snapshot(counters_, model_, optimizer_.num_steps(), moments, average(),
-                                           hooks_.checkpoints->copies()));
+  const int64_t optimizer_steps = parts_.front().optimizer.num_steps();
+  if (ranks_.pipeline()) {
+    save_by_ranks(ranks_, hooks_.checkpoints, counters_, model_, parts_, average());
+  } else {
+    const std::vector<AdamW::Moments> moments = gather_state();
+    if (hooks_.checkpoints)
+      hooks_.checkpoints->save(take_snapshot(counters_, model_, optimizer_steps, moments, average(),
+                                             hooks_.checkpoints->copies()));
+  }
   saved_step_ = counters_.step;
   saved_at_ = counters_.seconds;
+}
+
+void Trainer::save_model_to(const std::filesystem::path& folder, bool of_average) {
+  const ModelWeights& weights = of_average && average_ ? average_->weights() : model_.weights();
+  if (ranks_.pipeline()) return save_model_by_ranks(ranks_, folder, model_.config(), weights);
+  if (!comm_ || comm_->rank() == 0) save_model(folder, model_.config(), weights);
 }
 
 // Back to the last good checkpoint, or to the start, with the data that follow the bad ones.
@@ -315,18 +328,20 @@ bool Trainer::roll_back() {
   }
   const auto found = newest_checkpoint(/*good=*/true);
   if (found) {
-    counters_ = restore(*found, model_, optimizer_, average());
+    counters_ = restore(*found, model_, optimizers(), average());
   } else {
     NoGrad no_grad;
-    ModelWeights start = random_weights(model_.config(), config_.run.seed);
+    ModelWeights start = random_weights(model_.config(), config_.run.seed, {}, model_.weights().part);
     std::vector<Tensor> tensors;
     for_each_weight(model_.config(), start,
                     [&](const WeightSpec&, Tensor& tensor) { tensors.push_back(tensor); });
     size_t next = 0;
     for_each_weight(model_.config(), model_.weights(),
                     [&](const WeightSpec&, Tensor& tensor) { tensor.copy_(tensors[next++]); });
-    for (AdamW::Moments& part : optimizer_.moments()) part.m.zero_(), part.v.zero_();
-    optimizer_.set_num_steps(0);
+    for (AdamW* optimizer : optimizers()) {
+      for (AdamW::Moments& part : optimizer->moments()) part.m.zero_(), part.v.zero_();
+      optimizer->set_num_steps(0);
+    }
     if (average_) average_.emplace(model_, config_.optimizer.ema);
     counters_ = {.workers = num_workers_, .data = rows_.fingerprint};
   }

@@ -13,6 +13,8 @@
 #include "hadal/train/adamw.h"
 #include "hadal/train/evaluate.h"
 #include "hadal/train/gradient_workers.h"
+#include "hadal/train/model_part.h"
+#include "hadal/train/pipeline_stages.h"
 #include "hadal/train/train_state.h"
 
 namespace hadal {
@@ -51,7 +53,7 @@ struct TrainHooks {
   double flops_per_token = 0, peak_flops = 0;  // of training; for MFU, if both are given
   std::function<double()> clock;               // seconds since some moment; empty: now_seconds()
   // Of the ranks that train this model together, all with the same configuration and data; null: alone. Rank
-  // 0 alone has checkpoints, metrics, tensorboard, note and report; each may have stop and save.
+  // 0 alone has checkpoints, metrics, tensorboard, note, measured and report; each may have stop and save.
   Comm* comm = nullptr;
 };
 
@@ -79,19 +81,29 @@ class Trainer {
 
   void use_tensorboard(TensorBoardWriter* writer) { hooks_.tensorboard = writer; }
 
-  Transformer& model() { return model_; }
+  Transformer& model() { return model_; }  // of a pipeline: this rank's stages
   const TrainCounters& counters() const { return counters_; }
   const TrainProgress& progress() const { return progress_; }
   WeightAverage* average() { return average_ ? &*average_ : nullptr; }
-  HeldOut measure() const;
-  // All moments, whole, on rank 0; elsewhere perhaps none.
+  HeldOut measure() const;  // by all ranks of a pipeline together
+  // All moments, whole, on rank 0; elsewhere perhaps none. Not of a pipeline.
   std::vector<AdamW::Moments> gather_state();
+  // The model, or its average, into a folder, by all ranks together: a model folder as any other.
+  void save_model_to(const std::filesystem::path& folder, bool of_average);
 
  private:
   int64_t planned() const;
   bool step();  // false: the gradient was not finite
-  SlotResults run_slots(int64_t B, const LossConfig& loss);
-  double update(TreeSum<Gradients>& sum, double rate);
+  // Of this rank's part of a step: the gradients of each stage that it holds, the numbers of slots from
+  // `first` on.
+  struct StepResults {
+    std::vector<TreeSum<Gradients>> gradients;
+    int64_t first = 0;
+    std::vector<StepLoss> losses;
+  };
+  StepResults run_slots(int64_t B, const LossConfig& loss);
+  StepResults run_stages(const PipelineSlots& slots, const LossConfig& loss, const LossDivisor& divisor);
+  std::vector<AdamW*> optimizers();
   void agree();  // of all ranks, once a step: what time it is, whether to stop, whether to save
   std::optional<std::filesystem::path> newest_checkpoint(bool good) const;
   void begin_workers(int64_t all);
@@ -107,11 +119,11 @@ class Trainer {
   TrainConfig config_;
   TrainRows rows_;
   TrainHooks hooks_;
-  Transformer model_;
   Comm* const comm_;  // null: alone
-  AdamW optimizer_;
-  std::optional<ShardLayout> gradient_layout_;  // who adds up what, if not the optimizer's
-  std::optional<GradientWorkers> workers_;
+  RankLayout ranks_;
+  Transformer model_;
+  std::vector<ModelPart> parts_;
+  std::optional<GradientWorkers> workers_;  // none in a pipeline
   std::optional<WeightAverage> average_;
   TrainCounters counters_;
   TrainProgress progress_;

@@ -90,7 +90,7 @@ TrainSnapshot last_state(const std::filesystem::path& folder, const TrainConfig&
   AdamW optimizer(model, {});
   WeightAverage average(model, 0.5);
   CheckpointStore store(folder / "checkpoints", 2, false, {}, [](const std::string&) {});
-  const TrainCounters counters = restore(store.newest().value(), model, optimizer, &average);
+  const TrainCounters counters = restore(store.newest().value(), model, {&optimizer}, &average);
   return take_snapshot(counters, model, optimizer, &average, true);
 }
 

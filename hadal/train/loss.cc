@@ -67,30 +67,11 @@ int64_t count_targets(const ModelConfig& config, const TrainBatch& batch) {
   return targets_T(batch, row_targets(config, batch), 1).ge(0).sum().item<int64_t>();
 }
 
-BatchLoss batch_loss(const Transformer& model, const TrainBatch& batch, const LossConfig& config,
-                     const LossDivisor& divisor) {
-  const ModelConfig& c = model.config();
-  const Tensor& window_BX = batch.window_BX;
-  const int64_t B = window_BX.size(0), J = c.mtp_depth, T = row_targets(c, batch);
-  const auto targets = static_cast<double>(
-      divisor.targets > 0 ? divisor.targets : std::max<int64_t>(1, count_targets(c, batch)));
-  const auto rows = static_cast<double>(divisor.rows > 0 ? divisor.rows : B);
-  const TrainingPass pass = training_pass(c, batch, config, T);
-  const auto loss_at = [&](const Tensor& hidden_BTD, int64_t shift) {
-    return fused_head_loss(hidden_BTD.flatten(0, 1), model.weights().head_WD, targets_T(batch, T, shift),
-                           targets, config.products);
-  };
-  BatchLoss loss;
-  Trace trace{.keep_rows = false};
-  Tensor hidden_BTD = model.forward(window_BX.narrow(1, 0, T), nullptr, &trace, MlaForm::kAuto, pass);
-  loss.main = loss_at(hidden_BTD, 1);
-  loss.total = loss.main;
-  for (int64_t k = 0; k < J; ++k) {
-    hidden_BTD = model.mtp(k, hidden_BTD, window_BX.narrow(1, k + 1, T), &trace, pass);
-    loss.mtp.push_back(loss_at(hidden_BTD, k + 2));
-    loss.total = loss.total + loss.mtp.back() * (config.mtp_weight / static_cast<double>(J));
-  }
-  loss.balance = zeros({});
+namespace {
+
+// loss.balance += the layers' terms; their loads.
+void add_balance(const ModelConfig& c, const Trace& trace, int64_t B, double rows, const LossConfig& config,
+                 BatchLoss& loss) {
   for (const LayerTrace& layer : trace.layers) {
     if (!layer.is_moe) continue;
     loss.loads.push_back({layer.layer, layer.routing.expert_TA.flatten().bincount({}, c.moe.num_experts)});
@@ -100,8 +81,53 @@ BatchLoss batch_loss(const Transformer& model, const TrainBatch& batch, const Lo
     if (config.expert_alpha > 0 || config.device_alpha > 0 || config.communication_alpha > 0)
       loss.balance = loss.balance + v2_balance(c.moe, layer.routing, B, config) / rows;
   }
+}
+
+}  // namespace
+
+StageLoss stage_loss(const Transformer& model, const Stage& stage, const TrainBatch& batch,
+                     const StageFlow& in, const LossConfig& config, const LossDivisor& divisor) {
+  const ModelConfig& c = model.config();
+  const Tensor& window_BX = batch.window_BX;
+  const int64_t B = window_BX.size(0), J = c.mtp_depth, T = row_targets(c, batch);
+  const auto targets = static_cast<double>(
+      divisor.targets > 0 ? divisor.targets : std::max<int64_t>(1, count_targets(c, batch)));
+  const auto rows = static_cast<double>(divisor.rows > 0 ? divisor.rows : B);
+  const TrainingPass pass = training_pass(c, batch, config, T);
+  StageFlow flow = in;
+  if (stage.has_embedding) {
+    flow.hidden_BTD = model.embed(window_BX.narrow(1, 0, T));
+    for (int64_t k = 0; k < J; ++k) flow.ahead_BTD.push_back(model.embed(window_BX.narrow(1, k + 1, T)));
+    flow.balance = zeros({});
+  }
+  Trace trace{.keep_rows = false};
+  flow.hidden_BTD = model.layers(stage.first_layer, stage.last_layer, flow.hidden_BTD, &trace, pass);
+  BatchLoss loss;
+  loss.balance = flow.balance;
+  if (stage.has_head) {
+    const auto loss_at = [&](const Tensor& hidden_BTD, int64_t shift) {
+      return fused_head_loss(hidden_BTD.flatten(0, 1), model.weights().head_WD, targets_T(batch, T, shift),
+                             targets, config.products);
+    };
+    Tensor hidden_BTD = model.final_norm(flow.hidden_BTD);
+    loss.main = loss_at(hidden_BTD, 1);
+    loss.total = loss.main;
+    for (int64_t k = 0; k < J; ++k) {
+      hidden_BTD = model.mtp_embedded(k, hidden_BTD, flow.ahead_BTD[static_cast<size_t>(k)], &trace, pass);
+      loss.mtp.push_back(loss_at(hidden_BTD, k + 2));
+      loss.total = loss.total + loss.mtp.back() * (config.mtp_weight / static_cast<double>(J));
+    }
+  }
+  add_balance(c, trace, B, rows, config, loss);
+  flow.balance = loss.balance;
+  if (!stage.has_head) return {std::move(flow), std::move(loss)};
   loss.total = loss.total + loss.balance;
-  return loss;
+  return {{}, std::move(loss)};
+}
+
+BatchLoss batch_loss(const Transformer& model, const TrainBatch& batch, const LossConfig& config,
+                     const LossDivisor& divisor) {
+  return stage_loss(model, whole_model(model.config()), batch, {}, config, divisor).loss;
 }
 
 }  // namespace hadal

@@ -59,6 +59,23 @@ Tensor targets_T(const TrainBatch& batch, int64_t T, int64_t shift);
 // Targets of the main model in the batch: what LossDivisor::targets sums.
 int64_t count_targets(const ModelConfig& config, const TrainBatch& batch);
 
+// What one stage of the network hands on to the next in the forward pass.
+struct StageFlow {
+  Tensor hidden_BTD;              // undefined: before the embedding, after the head
+  std::vector<Tensor> ahead_BTD;  // from the embedding past all stages to the head, one per MTP module: the
+                                  // embeddings it joins
+  Tensor balance;                 // balance losses of the layers so far, a number
+};
+
+// A batch through the stages in order is batch_loss(), bit for bit. Inputs that require gradients get them:
+// from the outputs' and 1 of loss.total (with the head) or loss.balance (without).
+struct StageLoss {
+  StageFlow out;
+  BatchLoss loss;  // without the head: balance up to here, and the stage's loads
+};
+StageLoss stage_loss(const Transformer& model, const Stage& stage, const TrainBatch& batch,
+                     const StageFlow& in, const LossConfig& config, const LossDivisor& divisor);
+
 BatchLoss batch_loss(const Transformer& model, const TrainBatch& batch, const LossConfig& config,
                      const LossDivisor& divisor = {});
 

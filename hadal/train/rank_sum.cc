@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 
 #include "hadal/base/check.h"
 #include "hadal/tensor/make.h"
@@ -69,6 +70,15 @@ StepLoss unpack(Unpacker& in) {
   return loss;
 }
 
+// What another rank knows of the same slot: nothing of it is there twice.
+void join(StepLoss& loss, StepLoss&& other) {
+  loss.total += other.total, loss.main += other.main, loss.balance += other.balance;
+  if (loss.mtp.empty()) loss.mtp = std::move(other.mtp);
+  for (ExpertLoad& load : other.loads) loss.loads.push_back(std::move(load));
+  std::sort(loss.loads.begin(), loss.loads.end(),
+            [](const ExpertLoad& a, const ExpertLoad& b) { return a.layer < b.layer; });
+}
+
 // Which weights a piece of the sum has a gradient of.
 std::string defined_flags(const Gradients& gradients) {
   std::string flags;
@@ -108,8 +118,8 @@ void add(const std::vector<Part>& parts, FlatPiece& sum, FlatPiece&& piece) {
 std::vector<std::vector<std::pair<int64_t, int64_t>>> pieces_of_ranks(const Comm& comm, int64_t num_slots) {
   std::vector<std::vector<std::pair<int64_t, int64_t>>> pieces;
   for (int64_t r = 0; r < comm.size(); ++r)
-    pieces.push_back(
-        tree_pieces(num_slots, first_slot(comm, num_slots, r), first_slot(comm, num_slots, r + 1)));
+    pieces.push_back(tree_pieces(num_slots, first_slot(num_slots, r, comm.size()),
+                                 first_slot(num_slots, r + 1, comm.size())));
   return pieces;
 }
 
@@ -117,17 +127,33 @@ constexpr auto kFloat = static_cast<int64_t>(sizeof(float));
 
 }  // namespace
 
-int64_t first_slot(const Comm& comm, int64_t num_slots, int64_t rank) {
-  return num_slots * rank / comm.size();
+int64_t first_slot(int64_t num_slots, int64_t rank, int64_t ranks) {
+  return num_slots * rank / ranks;
 }
 
-StepLoss sum_losses(Comm& comm, const std::vector<StepLoss>& mine) {
+StepLoss sum_losses(Comm& comm, int64_t first, const std::vector<StepLoss>& mine) {
   Packer packed;
+  packed.number(static_cast<double>(first));
   for (const StepLoss& loss : mine) pack(packed, loss);
+  std::map<int64_t, StepLoss> slots;
+  for (const std::string& bytes : all_gather_bytes(comm, packed.bytes())) {
+    Unpacker in(bytes);
+    for (int64_t slot = in.count(); !in.done(); ++slot) join(slots[slot], unpack(in));
+  }
   StepLoss sum;
-  for (const std::string& bytes : all_gather_bytes(comm, packed.bytes()))
-    for (Unpacker in(bytes); !in.done();) add(sum, unpack(in));
+  for (const auto& [slot, loss] : slots) add(sum, loss);
   return sum;
+}
+
+std::vector<double> gather_numbers(Comm& comm, const std::vector<double>& mine) {
+  std::vector<double> numbers;
+  for (const std::string& bytes :
+       all_gather_bytes(comm, {reinterpret_cast<const char*>(mine.data()), mine.size() * sizeof(double)})) {
+    const size_t at = numbers.size();
+    numbers.resize(at + bytes.size() / sizeof(double));
+    std::memcpy(numbers.data() + at, bytes.data(), bytes.size());
+  }
+  return numbers;
 }
 
 std::vector<Tensor> sum_gradients(Comm& comm, const ShardLayout& layout, TreeSum<Gradients>& mine) {
@@ -206,25 +232,13 @@ void gather_parts(Comm& comm, const ShardLayout& layout, const std::vector<Tenso
   }
 }
 
-double sharded_step(Comm& comm, AdamW& optimizer, double learning_rate,
-                    const std::vector<Tensor>& gradients) {
+void share_weights(Comm& comm, AdamW& optimizer) {
   NoGrad no_grad;
-  const std::vector<double> mine = optimizer.block_squares(gradients);
-  std::vector<double> squares;
-  for (const std::string& bytes :
-       all_gather_bytes(comm, {reinterpret_cast<const char*>(mine.data()), mine.size() * sizeof(double)})) {
-    const size_t at = squares.size();
-    squares.resize(at + bytes.size() / sizeof(double));
-    std::memcpy(squares.data() + at, bytes.data(), bytes.size());
-  }
-  const double norm = optimizer.norm(squares);
-  optimizer.update(learning_rate, norm, gradients);
   std::vector<Tensor> parts, whole;
   for (const Tensor& weight : optimizer.weights()) whole.push_back(weight.detach());
   for (const Part& part : optimizer.layout().parts(comm.rank()))
     parts.push_back(whole[static_cast<size_t>(part.tensor)].view({-1}).narrow(0, part.begin, part.size()));
   gather_parts(comm, optimizer.layout(), parts, whole);
-  return norm;
 }
 
 std::vector<AdamW::Moments> gather_moments(Comm& comm, AdamW& optimizer) {

@@ -11,11 +11,15 @@
 
 namespace hadal {
 
-// Slots of rank r: [first_slot(n, r), first_slot(n, r + 1)).
-int64_t first_slot(const Comm& comm, int64_t num_slots, int64_t rank);
+// Slots of rank r: [first_slot(n, r, ranks), first_slot(n, r + 1, ranks)).
+int64_t first_slot(int64_t num_slots, int64_t rank, int64_t ranks);
 
-// The step's numbers from each rank's slots; the same on every rank.
-StepLoss sum_losses(Comm& comm, const std::vector<StepLoss>& mine);
+// The step's numbers from those of slots [first, first + mine.size()) on each rank; the same on every rank.
+// Of a slot that several ranks have each has a part: the numbers one of them, loads of other layers each.
+StepLoss sum_losses(Comm& comm, int64_t first, const std::vector<StepLoss>& mine);
+
+// All ranks' numbers, one rank's after the other's.
+std::vector<double> gather_numbers(Comm& comm, const std::vector<double>& mine);
 
 // The global sum of the gradients of this rank's parts of `layout`: one flat tensor a part, undefined where
 // no slot of any rank had a gradient. Takes the gradients' memory.
@@ -26,9 +30,8 @@ std::vector<Tensor> sum_gradients(Comm& comm, const ShardLayout& layout, TreeSum
 void gather_parts(Comm& comm, const ShardLayout& layout, const std::vector<Tensor>& parts,
                   std::vector<Tensor>& whole);
 
-// One update by all ranks, each of its own share of the weights (ZeRO-1); returns the global norm. The
-// gradients are those of sum_gradients() with optimizer.layout().
-double sharded_step(Comm& comm, AdamW& optimizer, double learning_rate, const std::vector<Tensor>& gradients);
+// After an update by all ranks, each of its own share of the weights (ZeRO-1): all of them on every rank.
+void share_weights(Comm& comm, AdamW& optimizer);
 
 // The moments of all ranks, whole, in the order of the weights; on rank 0, elsewhere empty.
 std::vector<AdamW::Moments> gather_moments(Comm& comm, AdamW& optimizer);

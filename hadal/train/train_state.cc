@@ -23,6 +23,7 @@ constexpr int kFormat = 1;
 // The same tensors, each through f.
 ModelWeights mapped(const ModelConfig& config, const ModelWeights& weights, auto&& f) {
   ModelWeights from = weights, to;  // handles: nothing is copied
+  to.part = weights.part;
   std::vector<Tensor> tensors;
   for_each_weight(config, from,
                   [&](const WeightSpec&, Tensor& tensor) { tensors.push_back(f(tensor.detach())); });
@@ -128,63 +129,139 @@ TrainSnapshot take_snapshot(const TrainCounters& counters, const Transformer& mo
   const auto take = [copy](const Tensor& x) { return copy ? x.clone() : x; };
   TrainSnapshot s{.counters = counters, .config = model.config()};
   s.weights = mapped(s.config, model.weights(), take);
-  for (const AdamW::Moments& each : moments) {
-    HADAL_CHECK(each.m.sizes() == at::IntArrayRef(each.shape)) << each.name << " is not whole";
-    s.moments.emplace_back("m." + each.name, take(each.m));
-    s.moments.emplace_back("v." + each.name, take(each.v));
-  }
+  for (const auto& [name, tensor] : named_moments(moments)) s.moments.emplace_back(name, take(tensor));
   s.optimizer_steps = optimizer_steps;
   if (average) s.average = mapped(s.config, average->weights(), take);
   return s;
 }
 
-void write_train_state(const std::filesystem::path& folder, const TrainSnapshot& s) {
-  save_model(folder, s.config, s.weights);
-  if (s.average) save_model(folder / "ema", s.config, *s.average);
+std::vector<std::pair<std::string, Tensor>> named_moments(const std::vector<AdamW::Moments>& moments) {
+  std::vector<std::pair<std::string, Tensor>> named;
+  for (const AdamW::Moments& each : moments) {
+    const bool whole = each.m.sizes() == at::IntArrayRef(each.shape);
+    const std::string name =
+        whole ? each.name : cat(each.name, "[", each.begin, ":", each.begin + each.m.numel(), "]");
+    named.emplace_back("m." + name, each.m);
+    named.emplace_back("v." + name, each.v);
+  }
+  return named;
+}
+
+void write_moments(const std::filesystem::path& path,
+                   const std::vector<std::pair<std::string, Tensor>>& moments) {
   std::vector<TensorHead> heads;
   std::map<std::string, Tensor> by_name;
-  for (const auto& [name, tensor] : s.moments) {
+  for (const auto& [name, tensor] : moments) {
     heads.push_back({name, element_type_of(tensor), tensor.sizes().vec()});
     by_name[name] = tensor;
   }
-  SafetensorsWriter writer(folder / "optimizer.safetensors", heads);
+  SafetensorsWriter writer(path, heads);
   for (const TensorHead& head : writer.heads()) {
     const Tensor& tensor = by_name.at(head.name);
     writer.write(tensor.data_ptr(), tensor.nbytes());
   }
   writer.finish();
-  write_file(folder / "state.json", dump_json(counters_json(s.counters, s.optimizer_steps), 1) + "\n");
+}
+
+void write_counters(const std::filesystem::path& folder, const TrainCounters& counters,
+                    int64_t optimizer_steps) {
+  write_file(folder / "state.json", dump_json(counters_json(counters, optimizer_steps), 1) + "\n");
+}
+
+void write_train_state(const std::filesystem::path& folder, const TrainSnapshot& s) {
+  save_model(folder, s.config, s.weights);
+  if (s.average) save_model(folder / "ema", s.config, *s.average);
+  write_moments(folder / "optimizer.safetensors", s.moments);
+  write_counters(folder, s.counters, s.optimizer_steps);
 }
 
 TrainCounters read_counters(const std::filesystem::path& folder) {
   return counters_of(read_state(folder), folder);
 }
 
-TrainCounters restore(const std::filesystem::path& folder, Transformer& model, AdamW& optimizer,
-                      WeightAverage* average) {
+namespace {
+
+// The moments of a checkpoint, whoever wrote which elements.
+class MomentFiles {
+ public:
+  explicit MomentFiles(const std::filesystem::path& folder) : folder_(folder) {
+    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+      const std::string file = entry.path().filename().string();
+      if (!file.starts_with("optimizer") || !file.ends_with(".safetensors")) continue;
+      files_.push_back(std::make_unique<SafetensorsFile>(entry.path()));
+      for (const StoredTensor& stored : files_.back()->tensors()) add(stored);
+    }
+  }
+
+  // Elements [begin, begin + into.numel()) of a weight of this shape.
+  void read(const std::string& name, const std::vector<int64_t>& shape, int64_t begin, Tensor& into) const {
+    const int64_t end = begin + into.numel();
+    const auto bytes = into.element_size();
+    int64_t found = 0;
+    const auto pieces = pieces_.find(name);
+    if (pieces != pieces_.end())
+      for (const Piece& piece : pieces->second) {
+        const StoredTensor& stored = *piece.stored;
+        if (stored.type != element_type_of(into) || (piece.whole && stored.shape != shape))
+          throw Error(ErrorCode::kInvalidConfig,
+                      cat("[train.restore] ", folder_.string(), ": ", stored.name, " is ",
+                          hadal::name(stored.type), " ", shape_text(stored.shape), ", the model needs ",
+                          shape_text(shape), ". Is the checkpoint of this model?"));
+        const int64_t first = std::max(begin, piece.begin), last = std::min(end, piece.end);
+        if (first >= last) continue;
+        std::memcpy(static_cast<char*>(into.data_ptr()) + (first - begin) * bytes,
+                    stored.bytes.data() + (first - piece.begin) * bytes,
+                    static_cast<size_t>((last - first) * bytes));
+        found += last - first;
+      }
+    if (found != end - begin)
+      throw Error(ErrorCode::kInvalidConfig,
+                  cat("[train.restore] ", folder_.string(), ": of ", name, " there are ", found, " of ",
+                      end - begin, " elements. Is the checkpoint of this model, and whole?"));
+  }
+
+ private:
+  struct Piece {
+    int64_t begin, end;
+    bool whole;
+    const StoredTensor* stored;
+  };
+
+  void add(const StoredTensor& stored) {
+    int64_t values = 1;
+    for (const int64_t size : stored.shape) values *= size;
+    const size_t bracket = stored.name.find('[');
+    const bool whole = bracket == std::string::npos;
+    const int64_t begin = whole ? 0 : std::atoll(stored.name.c_str() + bracket + 1);
+    pieces_[stored.name.substr(0, bracket)].push_back({begin, begin + values, whole, &stored});
+  }
+
+  std::filesystem::path folder_;
+  std::vector<std::unique_ptr<SafetensorsFile>> files_;
+  std::map<std::string, std::vector<Piece>> pieces_;
+};
+
+}  // namespace
+
+TrainCounters restore(const std::filesystem::path& folder, Transformer& model,
+                      const std::vector<AdamW*>& optimizers, WeightAverage* average) {
   const Json state = read_state(folder);
   const TrainCounters counters = counters_of(state, folder);
-  fill(model.config(), model.weights(), load_weights(model.config(), open_checkpoint(folder), DType::kF32));
+  const ModelConfig& config = model.config();
+  const std::vector<Stage>& part = model.weights().part;
+  fill(config, model.weights(), load_weights(config, open_checkpoint(folder), DType::kF32, part));
   if (average) {
     const std::filesystem::path from = std::filesystem::exists(folder / "ema") ? folder / "ema" : folder;
-    fill(model.config(), average->weights(),
-         load_weights(model.config(), open_checkpoint(from), DType::kF32));
+    fill(config, average->weights(), load_weights(config, open_checkpoint(from), DType::kF32, part));
   }
-  const SafetensorsFile file(folder / "optimizer.safetensors");
-  const auto read = [&](const std::string& name, const AdamW::Moments& part, Tensor& into) {
-    const StoredTensor& stored = file.at(name);
-    if (stored.type != element_type_of(into) || stored.shape != part.shape)
-      throw Error(ErrorCode::kInvalidConfig,
-                  cat("[train.restore] ", file.path().string(), ": ", name, " is ", hadal::name(stored.type),
-                      " ", shape_text(stored.shape), ", the model needs ", shape_text(part.shape),
-                      ". Is the checkpoint of this model?"));
-    std::memcpy(into.data_ptr(), stored.bytes.data() + part.begin * into.element_size(), into.nbytes());
-  };
-  for (AdamW::Moments& part : optimizer.moments()) {
-    read("m." + part.name, part, part.m);
-    read("v." + part.name, part, part.v);
+  const MomentFiles files(folder);
+  for (AdamW* optimizer : optimizers) {
+    for (AdamW::Moments& moments : optimizer->moments()) {
+      files.read("m." + moments.name, moments.shape, moments.begin, moments.m);
+      files.read("v." + moments.name, moments.shape, moments.begin, moments.v);
+    }
+    optimizer->set_num_steps(state.value("optimizer_steps", int64_t{0}));
   }
-  optimizer.set_num_steps(state.value("optimizer_steps", int64_t{0}));
   return counters;
 }
 

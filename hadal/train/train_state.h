@@ -2,7 +2,10 @@
 //
 // CHECKPOINTS/step-000123/: config.json, model.safetensors and the tokenizer (a model folder as any other),
 // optimizer.safetensors (m.NAME, v.NAME), ema/ (a model folder, if there is an average), state.json,
-// manifest.json (size and SHA-256 of each file). Written under a hidden name and renamed when complete.
+// manifest.json (size and SHA-256 of each file). Written under a hidden name and renamed when complete. The
+// ranks of a pipeline write a file each instead, model-00001-of-00002.safetensors and an index,
+// optimizer-00001-of-00002.safetensors, where NAME[b:e] is elements b to e of a weight whose other elements
+// are another rank's. Any layout of ranks reads what any other wrote.
 #pragma once
 #include <filesystem>
 #include <functional>
@@ -60,16 +63,26 @@ TrainSnapshot take_snapshot(const TrainCounters& counters, const Transformer& mo
 TrainSnapshot take_snapshot(const TrainCounters& counters, const Transformer& model, int64_t optimizer_steps,
                             const std::vector<AdamW::Moments>& moments, WeightAverage* average, bool copy);
 
+// "m.NAME" and "v.NAME" with their tensors, pieces of a weight as "m.NAME[b:e]".
+std::vector<std::pair<std::string, Tensor>> named_moments(const std::vector<AdamW::Moments>& moments);
+// A file of them, synced.
+void write_moments(const std::filesystem::path& path,
+                   const std::vector<std::pair<std::string, Tensor>>& moments);
+void write_counters(const std::filesystem::path& folder, const TrainCounters& counters,
+                    int64_t optimizer_steps);
+
 // Writes all of it but the manifest into an existing folder; each file is synced.
 void write_train_state(const std::filesystem::path& folder, const TrainSnapshot& snapshot);
 
-// Fills model, moments (this rank's share of them) and average from a checkpoint folder, in place. Throws
-// corrupt, invalid_config.
-TrainCounters restore(const std::filesystem::path& folder, Transformer& model, AdamW& optimizer,
-                      WeightAverage* average);
+// Fills model, the optimizers' moments and average, as much of them as this rank has, from a checkpoint
+// folder, in place. Throws corrupt, invalid_config.
+TrainCounters restore(const std::filesystem::path& folder, Transformer& model,
+                      const std::vector<AdamW*>& optimizers, WeightAverage* average);
 
 // Why a checkpoint folder cannot be used ("model.safetensors: 12 bytes, the manifest says 20"); "": it can.
 std::string checkpoint_problem(const std::filesystem::path& folder);
+// {"NAME": {"bytes": 12, "sha256": "..."}} of files in a folder, for a manifest.
+std::string manifest_entries(const std::filesystem::path& folder, const std::vector<std::string>& names);
 TrainCounters read_counters(const std::filesystem::path& folder);
 
 class CheckpointStore {
@@ -86,6 +99,13 @@ class CheckpointStore {
   void save(TrainSnapshot snapshot);
   // Waits; throws if the last save failed.
   void finish();
+
+  // A checkpoint that somebody else writes: the hidden folder for it, empty; then, once its files are there,
+  // out with it (`files`: size and SHA-256 of those already known, as in the manifest) or away with it.
+  std::filesystem::path begin(int64_t step);
+  void publish(const TrainCounters& counters, int64_t optimizer_steps, const std::string& files);
+  void abandon(int64_t step, const std::string& error);
+
   bool copies() const { return background_; }  // does save() need a snapshot of copies?
 
   // The newest checkpoint that passes checkpoint_problem(), others are noted. good: only those taken while
@@ -98,6 +118,8 @@ class CheckpointStore {
   struct Writer;
   void wait(bool tell);
   void write(const TrainSnapshot& snapshot) const;
+  void put_in_place(int64_t step, const std::string& files) const;
+  std::filesystem::path partial(int64_t step) const;
   void prune(int64_t newest_step) const;
   std::vector<std::pair<int64_t, std::filesystem::path>> all() const;  // ascending
 

@@ -1,5 +1,6 @@
 """hadal train as several processes: the bytes of one process, faults, stops, resumes in other layouts."""
 
+import json
 import os
 import shutil
 import signal
@@ -113,6 +114,48 @@ class Layouts(Ranks):
         self.assertEqual(alone.wait(timeout=60), 75)
         self.run_it(self.launched(2, *self.command("first one", *zero, steps=60)))
         self.assert_same_run("first one", "whole")
+
+    def tensors_of(self, folder):
+        """Of all safetensors of a model folder, by name."""
+        found = {}
+        for name in os.listdir(folder):
+            if not (name.startswith("model") and name.endswith(".safetensors")):
+                continue
+            with open(os.path.join(folder, name), "rb") as file:
+                data = file.read()
+            length = int.from_bytes(data[:8], "little")
+            for tensor, entry in json.loads(data[8 : 8 + length]).items():
+                if tensor != "__metadata__":
+                    begin, end = entry["data_offsets"]
+                    found[tensor] = data[8 + length + begin : 8 + length + end]
+        return found
+
+    def steps_of(self, out):
+        with open(os.path.join(self.folder, out, "metrics.jsonl")) as file:
+            return [line for line in file if json.loads(line)["kind"] != "run"]
+
+    def assert_same_model(self, got, want):
+        got_folder, want_folder = (os.path.join(self.folder, out) for out in (got, want))
+        self.assertTrue(self.tensors_of(want_folder))
+        self.assertTrue(self.tensors_of(got_folder) == self.tensors_of(want_folder))
+        self.assertEqual(self.steps_of(got), self.steps_of(want))
+
+    def test_a_pipeline_trains_the_model_of_one_process_byte_for_byte(self):
+        self.run_it([HADAL, *self.command("one")])
+        for schedule in ("1f1b", "zb-v"):
+            pipeline = ("--parallel.pipeline", "2", "--parallel.schedule", schedule)
+            said = self.run_it(self.launched(2, *self.command(schedule, *pipeline)))
+            self.assertIn("pipeline of 2", said)
+            self.assert_same_model(schedule, "one")
+            self.run_it([HADAL, "inspect", os.path.join(self.folder, schedule)])
+
+    def test_a_pipeline_stopped_is_finished_by_one_process(self):
+        self.run_it([HADAL, *self.command("whole", steps=60)])
+        process, _ = self.start(2, *self.command("piped", "--parallel.pipeline", "2", steps=60))
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(self.end_of(process, 30)[0], 75)
+        self.run_it([HADAL, *self.command("piped", steps=60)])
+        self.assert_same_model("piped", "whole")
 
     def test_under_torchrun(self):
         if not TORCHRUN:

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <thread>
 
+#include "hadal/base/text.h"
 #include "hadal/cli/compute/compute.h"
 #include "hadal/cli/compute/model_source.h"
 #include "hadal/cli/compute/training.h"
@@ -21,14 +22,20 @@ int64_t threads_of(const TrainConfig& config, const RankInfo& info) {
   return std::max<int64_t>(1, std::thread::hardware_concurrency() / info.local_size);
 }
 
+// "4 ranks (hadal launch), pipeline of 2 (zb-v), the optimizer's state is shared out"
+std::string layout_text(const TrainConfig& config, const RankInfo& info) {
+  const ParallelSection& p = config.parallel;
+  std::string text = cat(info.size, " ranks (", info.launcher, ")");
+  if (p.pipeline > 1) text += cat(", pipeline of ", p.pipeline, " (", p.schedule, ")");
+  return text + (p.shard_optimizer ? ", the optimizer's state is shared out" : "");
+}
+
 int train_as_rank(const TrainConfig& config, const TrainFlags& flags, const RankInfo& info) {
   // Not destroyed after a loss: closing connections may wait for the peer that is silent.
   std::unique_ptr<Comm> comm;
   try {
     comm = connect_gloo(info, config.parallel.timeout_seconds);
-    if (info.rank == 0)
-      std::fprintf(stderr, "%lld ranks (%s)%s\n", static_cast<long long>(info.size), info.launcher.c_str(),
-                   config.parallel.shard_optimizer ? ", the optimizer's state is shared out" : "");
+    if (info.rank == 0) std::fprintf(stderr, "%s\n", layout_text(config, info).c_str());
     return train_in_folder(config, flags, comm.get()).exit_code();
   } catch (const PeerLost& e) {
     std::fprintf(stderr, "hadal: %s\n", e.what());

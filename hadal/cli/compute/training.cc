@@ -162,6 +162,8 @@ TrainedModel follow(const TrainConfig& config, ModelConfig model, Comm& comm) {
                   {.stop = &stop_asked, .save = &save_asked, .comm = &comm});
   trainer.resume();
   const TrainEnd end = trainer.run();
+  if (end != TrainEnd::kFailed)
+    trainer.save_model_to(out, config.optimizer.export_ema && trainer.average());
   barrier(comm);  // rank 0 has saved the model
   return {.model = trainer.model(), .tokenizer = data.tokenizer, .end = end};
 }
@@ -234,7 +236,7 @@ TrainedModel train_in_folder(const TrainConfig& config, const TrainFlags& flags,
   checkpoints.finish();
   if (end != TrainEnd::kFailed) {
     const bool average = config.optimizer.export_ema && trainer.average();
-    save_model(out, model, average ? trainer.average()->weights() : trainer.model().weights());
+    trainer.save_model_to(out, average);
     summarise(trainer, end, out);
   }
   if (comm) barrier(*comm);

@@ -1,0 +1,97 @@
+#include "hadal/train/rank_layout.h"
+
+#include <algorithm>
+
+#include "hadal/base/text.h"
+#include "hadal/error.h"
+#include "hadal/planner/stage_split.h"
+
+namespace hadal {
+namespace {
+
+// Any number of slots that every schedule can have: who holds what does not depend on it.
+int some_slots(int64_t ranks) {
+  return static_cast<int>(2 * ranks);
+}
+
+void check_known(const MeshShape& shape, const ModelConfig& model) {
+  if (shape.experts > 1 || shape.tensor > 1)
+    throw Error(ErrorCode::kUnsupported, cat("[train.layout] experts ", shape.experts, ", tensor ",
+                                             shape.tensor, ": training does not share these out, need 1."));
+  if (shape.pipeline > 1 && model.tied_head)
+    throw Error(ErrorCode::kUnsupported,
+                cat("[train.layout] pipeline ", shape.pipeline,
+                    ": the head is the embedding's table, which would be on two ranks. Set "
+                    "parallel.pipeline to 1 or tie_word_embeddings to false."));
+}
+
+}  // namespace
+
+RankLayout::RankLayout(const ParallelSection& parallel, const ModelConfig& model, int64_t length, Comm* comm)
+    : all_(comm && comm->size() > 1 ? comm : nullptr) {
+  const MeshShape shape =
+      mesh_shape(all_ ? all_->size() : 1, parallel.pipeline, parallel.experts, parallel.tensor);
+  check_known(shape, model);
+  if (all_) mesh_.emplace(*all_, shape);
+  if (shape.data > 1) data_ = &mesh_->data();
+  if (shape.pipeline == 1) {
+    stages_ = {whole_model(model)}, held_ = {0};
+    return;
+  }
+  pipeline_ = &mesh_->pipeline();
+  kind_ = schedule_kind(parallel.schedule), chunks_ = static_cast<int>(parallel.chunks);
+  const int P = static_cast<int>(shape.pipeline), stages = num_stages(kind_, P, chunks_);
+  held_ = schedule(some_slots(P)).stages_of(static_cast<int>(pipeline_->rank()));
+  std::sort(held_.begin(), held_.end());  // all who share stages sum their gradients in the same order
+  stages_ = parallel.layers.empty() ? balanced_stages(model, stages, length)
+                                    : listed_stages(model, stages, parallel.layers);
+}
+
+std::vector<Stage> RankLayout::held_stages() const {
+  std::vector<Stage> out;
+  for (const int stage : held_) out.push_back(stages_[static_cast<size_t>(stage)]);
+  return out;
+}
+
+Schedule RankLayout::schedule(int64_t slots) const {
+  return make_schedule(kind_, {.ranks = static_cast<int>(pipeline_ranks()),
+                               .microbatches = static_cast<int>(slots),
+                               .chunks = chunks_});
+}
+
+// Of all ranks, those that hold the stage.
+std::vector<int64_t> RankLayout::members(int stage) const {
+  std::vector<int64_t> places{0};  // in the pipeline
+  if (pipeline_) {
+    const int slots = some_slots(pipeline_ranks());
+    const Schedule some = schedule(slots);
+    places = {some.rank_of(stage, 0)};
+    if (some.rank_of(stage, slots - 1) != places[0]) places.push_back(some.rank_of(stage, slots - 1));
+  }
+  std::vector<int64_t> members;
+  for (int64_t d = 0; d < mesh_->shape().data; ++d)
+    for (const int64_t place : places)
+      members.push_back(
+          rank_at(mesh_->shape(), {.pipeline = place, .data = d, .tensor = mesh_->place().tensor}));
+  return members;
+}
+
+std::unique_ptr<Comm> RankLayout::replicas(int stage) const {
+  if (!all_) return nullptr;
+  std::vector<int64_t> ranks = members(stage);
+  if (ranks.size() == 1) return nullptr;
+  return std::make_unique<GroupComm>(*all_, std::move(ranks));
+}
+
+bool RankLayout::owns(int stage) const {
+  if (!all_) return true;
+  const std::vector<int64_t> ranks = members(stage);
+  return *std::min_element(ranks.begin(), ranks.end()) == all_->rank();
+}
+
+int64_t RankLayout::head_rank() const {
+  if (!pipeline_) return 0;
+  return schedule(some_slots(pipeline_ranks())).rank_of(static_cast<int>(stages_.size()) - 1, 0);
+}
+
+}  // namespace hadal

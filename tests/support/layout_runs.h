@@ -1,0 +1,161 @@
+// Short training runs in any layout of ranks, as threads, for tests that compare them bit for bit.
+#pragma once
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "hadal/config/weight_specs.h"
+#include "hadal/tensor/make.h"
+#include "hadal/train/loop.h"
+#include "tests/support/small_model.h"
+
+namespace hadal {
+
+constexpr int64_t kWorkers = 4;
+
+// Large enough that embedding and head are cut between ranks.
+inline ModelConfig layout_model(int64_t mtp_depth) {
+  ModelConfig c = small_model(mtp_depth);
+  c.vocab_size = 700;
+  return c;
+}
+
+// Rows with a document border each, at places that differ: ranks have unequal numbers of targets.
+inline TrainRows bordered_rows(int64_t X) {
+  return {.read =
+              [X](int64_t first, int64_t n) {
+                std::vector<int64_t> ids, starts;
+                for (int64_t row = first; row < first + n; ++row)
+                  for (int64_t i = 0; i < X; ++i) {
+                    ids.push_back((row * 131 + i * i * 7 + i * 3) % 700);
+                    const int64_t border = row % 3 == 0 ? X : 1 + row * 5 % (X - 2);
+                    starts.push_back(i < border ? 0 : border);
+                  }
+                return TrainBatch(from_ints(ids).view({n, X}), from_ints(starts).view({n, X}));
+              },
+          .fingerprint = "bordered"};
+}
+
+struct Variant {
+  const char* name;
+  std::function<void(TrainConfig&)> set;
+  int64_t mtp_depth = 1;
+};
+
+inline std::vector<Variant> variants() {
+  return {
+      {"plain", [](TrainConfig& c) { c.loss.balance_alpha = 0, c.loss.bias_step = 0; }, 0},
+      {"experts, balance loss and bias",
+       [](TrainConfig& c) { c.loss.balance_alpha = 0.1, c.loss.bias_step = 0.1; }, 0},
+      {"two MTP modules", [](TrainConfig& c) { c.loss.mtp_weight = 0.5; }, 2},
+      {"V2's losses",
+       [](TrainConfig& c) {
+         c.loss.expert_alpha = 0.1, c.loss.device_alpha = 0.2, c.loss.communication_alpha = 0.3;
+       }},
+      {"dropped tokens",
+       [](TrainConfig& c) { c.loss.capacity_factor = 1, c.loss.never_dropped_share = 0.3; }},
+      {"clipped", [](TrainConfig& c) { c.optimizer.clip = 0.05; }},
+      {"recomputed", [](TrainConfig& c) { c.compute.recompute = "full"; }},
+      {"micro-batches", [](TrainConfig& c) { c.batch.sequences = 12, c.batch.micro = 5; }},
+      {"bf16 moments and an average",
+       [](TrainConfig& c) { c.optimizer.bf16_moments = true, c.optimizer.ema = 0.9; }},
+      {"a batch that grows from one row",
+       [](TrainConfig& c) { c.batch.start = 1, c.batch.ramp_tokens = 400; }},
+  };
+}
+
+inline TrainConfig layout_run(const Variant& variant, int64_t steps = 10) {
+  TrainConfig c;
+  c.run.steps = steps, c.run.seed = 1, c.data.text = "-";
+  c.batch.sequences = 7, c.batch.length = 12, c.batch.workers = kWorkers;
+  c.schedule.warmup_steps = 2, c.optimizer.lr = 1e-2;
+  c.checkpoint.background = false, c.eval.loads_every = 0;
+  variant.set(c);
+  return c;
+}
+
+using NamedWeights = std::map<std::string, Tensor>;
+
+// What a run came to: numbers of every step, weights of every rank, the moments.
+struct Outcome {
+  std::vector<double> numbers;
+  std::vector<NamedWeights> weights;  // that each rank has
+  std::vector<Tensor> moments;        // not of a pipeline
+  std::vector<double> measured;       // on held-out data
+};
+
+inline NamedWeights copies(Transformer& model) {
+  NamedWeights out;
+  for_each_weight(model.config(), model.weights(),
+                  [&](const WeightSpec& spec, Tensor& w) { out[spec.name] = w.detach().clone(); });
+  return out;
+}
+
+// On `ranks` ranks from where `folder` is, if it is given; stops after `stop_after` steps of this process.
+inline Outcome train(TrainConfig config, const ModelConfig& model, int64_t ranks, bool shard, TrainRows rows,
+                     const std::filesystem::path& folder = {}, int64_t stop_after = -1) {
+  config.parallel.shard_optimizer = shard;
+  Outcome outcome;
+  outcome.weights.resize(static_cast<size_t>(ranks));
+  run_ranks(ranks, [&](Comm& comm) {
+    set_num_threads(1);
+    std::optional<CheckpointStore> store;
+    std::atomic<bool> stop{false};
+    TrainHooks hooks{.stop = &stop, .clock = [] { return 0.0; }, .comm = &comm};
+    if (comm.rank() == 0) {
+      if (!folder.empty())
+        hooks.checkpoints =
+            &store.emplace(folder, 2, false, std::map<std::string, std::string>(), [](const std::string&) {});
+      hooks.report = [&](const TrainProgress& p) {
+        for (const double x : {p.loss, p.mtp_loss, p.balance_loss, p.grad_norm, p.max_violation, p.rate})
+          outcome.numbers.push_back(x);
+      };
+      hooks.measured = [&](const EvalRecord& r) {
+        outcome.measured.insert(outcome.measured.end(),
+                                {r.loss, r.bits_per_byte.value_or(-1), r.max_vio.value_or(-1)});
+        outcome.measured.insert(outcome.measured.end(), r.mtp_acceptance.begin(), r.mtp_acceptance.end());
+      };
+    }
+    // A signal that reaches one rank only, the last.
+    int64_t reads = 0;
+    TrainRows mine = rows;
+    mine.read = [&](int64_t first, int64_t n) {
+      if (++reads == stop_after && comm.rank() == comm.size() - 1) stop = true;
+      return rows.read(first, n);
+    };
+    Trainer trainer(config, model, mine, hooks);
+    trainer.resume();
+    const TrainEnd end = trainer.run();
+    EXPECT_EQ(end, stop_after > 0 ? TrainEnd::kStopped : TrainEnd::kFinished);
+    outcome.weights[static_cast<size_t>(comm.rank())] = copies(trainer.model());
+    if (config.parallel.pipeline > 1) return;
+    std::vector<AdamW::Moments> moments = trainer.gather_state();
+    if (comm.rank() == 0)
+      for (const AdamW::Moments& each : moments)
+        outcome.moments.push_back(each.m.clone()), outcome.moments.push_back(each.v.clone());
+  });
+  return outcome;
+}
+
+inline bool same_bits(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
+  for (size_t i = 0; i < a.size(); ++i)
+    if (!a[i].flatten().equal(b[i].flatten())) return false;
+  return a.size() == b.size();
+}
+
+// Each rank's weights are those of one process.
+inline bool same_weights(const Outcome& got, const Outcome& want) {
+  size_t seen = 0;
+  for (const NamedWeights& rank : got.weights)
+    for (const auto& [name, weight] : rank) {
+      if (!weight.equal(want.weights[0].at(name))) return false;
+      ++seen;
+    }
+  return seen >= want.weights[0].size();
+}
+
+}  // namespace hadal
