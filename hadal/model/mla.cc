@@ -2,10 +2,12 @@
 
 #include <cmath>
 
+#include "hadal/base/check.h"
 #include "hadal/ops/fused.h"
 #include "hadal/ops/half.h"
 #include "hadal/ops/linear.h"
 #include "hadal/ops/rms_norm.h"
+#include "hadal/ops/tensor_sum.h"
 #include "hadal/tensor/make.h"
 #include "hadal/tensor/shape.h"
 
@@ -58,8 +60,10 @@ Tensor raw_query(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_BSD)
 struct LatentUp {
   Tensor raw, norm, up;
 };
-Tensor normed_up(const LatentUp& l, Products products, Discarded& discarded) {
-  const Tensor normed = rms_norm(l.raw, l.norm, kLatentNormEps), y = linear(normed, l.up, products);
+Tensor normed_up(const LatentUp& l, const TrainingPass& pass, Discarded& discarded) {
+  const Products products = pass.products;
+  const Tensor normed = rms_norm(l.raw, l.norm, kLatentNormEps);
+  const Tensor y = linear(into_parts(normed, pass.tensor_sum), l.up, products);
   discarded.add(
       normed, [raw = l.raw.detach(), norm = l.norm.detach()] { return rms_norm(raw, norm, kLatentNormEps); });
   discarded.add(y, [x = normed.detach(), up = l.up.detach(), products] { return linear(x, up, products); });
@@ -112,6 +116,7 @@ Tensor mla_training(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_B
   const int64_t B = x_BSD.size(0), S = x_BSD.size(1), D = w.kv_down.size(1);
   HADAL_SHAPE(x_BSD, B, S, D);
   const Products products = pass.products;
+  HADAL_CHECK(!pass.tensor_sum || products == Products::kF32) << "heads are shared out in fp32";
   const bool keeps_inputs = pass.recompute == Recompute::kSelective;
   const AttentionSizes sizes{mla.num_heads, mla.nope_dim, mla.rope_dim, mla.value_dim,
                              scale,         keeps_inputs, products};
@@ -121,17 +126,17 @@ Tensor mla_training(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_B
     return fused_attention(sizes, in.query, in.kv, in.rope_key, angles, pass.segment_start_BS);
   }
   const Tensor raw = linear(x_BSD, w.kv_down, products);
-  const Tensor kv = normed_up({raw.narrow(-1, 0, mla.kv_latent), w.kv_norm, w.kv_up}, products, discarded);
+  const Tensor kv = normed_up({raw.narrow(-1, 0, mla.kv_latent), w.kv_norm, w.kv_up}, pass, discarded);
   Tensor query;
   if (mla.query_latent == 0) {
-    query = linear(x_BSD, w.query, products);
+    query = linear(into_parts(x_BSD, pass.tensor_sum), w.query, products);
     discarded.add(query,
                   [x = x_BSD.detach(), w = w.query.detach(), products] { return linear(x, w, products); });
   } else {
-    query = normed_up({linear(x_BSD, w.q_down, products), w.q_norm, w.q_up}, products, discarded);
+    query = normed_up({linear(x_BSD, w.q_down, products), w.q_norm, w.q_up}, pass, discarded);
   }
-  return fused_attention(sizes, query, kv, raw.narrow(-1, mla.kv_latent, mla.rope_dim), angles,
-                         pass.segment_start_BS);
+  const Tensor rope_key = into_parts(raw.narrow(-1, mla.kv_latent, mla.rope_dim), pass.tensor_sum);
+  return fused_attention(sizes, query, kv, rope_key, angles, pass.segment_start_BS);
 }
 
 }  // namespace hadal

@@ -8,6 +8,7 @@
 #include "hadal/ops/half.h"
 #include "hadal/ops/linear.h"
 #include "hadal/ops/recompute.h"
+#include "hadal/ops/tensor_sum.h"
 #include "hadal/tensor/make.h"
 #include "hadal/tensor/shape.h"
 
@@ -34,7 +35,9 @@ Routing route(const MoeConfig& moe, const Tensor& logit_TE, const Tensor& bias_E
   return {expert_TA, weight_TA, affinity_TE};
 }
 
-Tensor mlp(const MlpWeights& w, const Tensor& x, const TrainingPass& pass) {
+Tensor mlp(const MlpWeights& w, const Tensor& in, const TrainingPass& pass) {
+  HADAL_CHECK(!pass.tensor_sum || pass.products == Products::kF32) << "matrices are cut in fp32";
+  const Tensor x = into_parts(in, pass.tensor_sum);
   if (const auto format = half_format(pass.products)) return half_mlp(*format, x, w.gate, w.up, w.down);
   const Tensor gate = linear(x, w.gate, pass.products), up = linear(x, w.up, pass.products);
   const Tensor hidden = x.scalar_type() == at::kFloat ? fused_swiglu(gate, up) : silu(gate) * up;
@@ -42,7 +45,7 @@ Tensor mlp(const MlpWeights& w, const Tensor& x, const TrainingPass& pass) {
   Discarded discarded(pass.recompute == Recompute::kSelective);
   discarded.add(hidden, [gate = gate.detach(), up = up.detach()] { return fused_swiglu(gate, up); });
   discarded.free_until_gradient_of({y});
-  return y;
+  return out_of_parts(y, pass.tensor_sum);
 }
 
 Tensor experts_reference(const ExpertWeights& w, const Tensor& x_TD, const Routing& routing) {

@@ -21,8 +21,8 @@ struct Routing {
 Routing route(const MoeConfig& moe, const Tensor& logit_TE, const Tensor& bias_E,
               const Tensor& chosen_TA = {});
 
-// down( silu(gate x) * (up x) ). x: [..., D]
-Tensor mlp(const MlpWeights& w, const Tensor& x, const TrainingPass& pass = {});
+// down( silu(gate in) * (up in) ). in: [..., D]
+Tensor mlp(const MlpWeights& w, const Tensor& in, const TrainingPass& pass = {});
 
 // Sum over the chosen experts of weight * expert(x_TD), added in fp32 in ascending expert index; [T, D] fp32.
 // Tokens are sorted by expert, so an expert's weights are read once. fp32 goes through fused_experts.

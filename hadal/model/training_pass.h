@@ -8,6 +8,7 @@
 namespace hadal {
 
 class ExpertExchange;
+class TensorSum;
 struct Routing;
 
 // What the backward pass computes again instead of keeping it. Gradients are the same, bit for bit.
@@ -25,6 +26,8 @@ struct TrainingPass {
   std::function<Tensor(const Routing&)> kept_slots;
   // Where the experts are whose weights this process does not have; null: it has all. With kF32 only.
   ExpertExchange* exchange = nullptr;
+  // Over the ranks that have the other heads and columns of MLPs; null: all are here. With kF32 only.
+  TensorSum* tensor_sum = nullptr;
 };
 
 }  // namespace hadal

@@ -6,6 +6,7 @@
 #include "hadal/ops/fused.h"
 #include "hadal/ops/linear.h"
 #include "hadal/ops/rms_norm.h"
+#include "hadal/ops/tensor_sum.h"
 #include "hadal/tensor/make.h"
 #include "hadal/tensor/shape.h"
 
@@ -67,6 +68,7 @@ Tensor Transformer::attention(int64_t index, const Tensor& normed_BSD, const Pas
   if (!cache && !row && form == MlaForm::kAuto && dtype() == at::kFloat)
     return mla_training(mla, w, normed_BSD, pass.angles, scale, pass.training, discarded);
   HADAL_CHECK(!pass.training.segment_start_BS.defined()) << "documents are masked in fp32 training only";
+  HADAL_CHECK(share_.tensor_ranks == 1) << "heads are shared out in training only";
   const MlaQuery query = project_query(mla, w, normed_BSD, pass.angles);
   LatentRow fresh = project_latent(mla, w, normed_BSD, pass.angles);
   LatentCache::Rows keys{fresh.latent_BSC, fresh.rope_key_BSR};
@@ -91,7 +93,7 @@ Tensor Transformer::layer_body(int64_t index, Tensor x_BSD, const Pass& pass, La
   before_attention.add(normed_BSD, norm_again(x_BSD, w.attention_norm));
   const Tensor heads = attention(index, normed_BSD, pass, row, before_attention);
   before_attention.free_until_gradient_of({heads});
-  const Tensor attended_BSD = linear(heads, w.mla.out, training.products);
+  const Tensor attended_BSD = out_of_parts(linear(heads, w.mla.out, training.products), training.tensor_sum);
   Tensor ffn_in_BSD;
   if (dtype() == at::kFloat) {
     SumAndNorm both = fused_add_rms_norm(x_BSD, attended_BSD, w.ffn_norm, config_.norm_eps);

@@ -14,7 +14,7 @@ V2BalanceLosses v2_balance_losses(const MoeConfig& moe, const Tensor& affinity_T
   const int64_t E = moe.num_experts, A = moe.top_k, G = moe.num_groups, T = affinity_TE.size(0), B = rows;
   HADAL_SHAPE(affinity_TE, T, E);
   HADAL_SHAPE(expert_TA, T, A);
-  const int64_t S = T / B;
+  const int64_t S = T / std::max<int64_t>(1, B);
   const Tensor chosen_TE = affinity_TE.detach().new_zeros({T, E}).scatter(1, expert_TA, 1.0);
   const Tensor f_BE = chosen_TE.view({B, S, E}).mean(1) * (static_cast<double>(E) / static_cast<double>(A));
   const Tensor share_BE = affinity_TE.view({B, S, E}).mean(1);
@@ -30,7 +30,7 @@ V2BalanceLosses v2_balance_losses(const MoeConfig& moe, const Tensor& affinity_T
 Tensor kept_slots(const MoeConfig& moe, const Tensor& affinity_TE, const Tensor& expert_TA,
                   double capacity_factor, const Tensor& protected_B) {
   const int64_t E = moe.num_experts, A = moe.top_k, G = moe.num_groups;
-  const int64_t T = expert_TA.size(0), B = protected_B.size(0), S = T / B;
+  const int64_t T = expert_TA.size(0), B = protected_B.size(0), S = T / std::max<int64_t>(1, B);
   HADAL_SHAPE(affinity_TE, T, E);
   HADAL_SHAPE(expert_TA, T, A);
   HADAL_SHAPE(protected_B, B);

@@ -10,18 +10,6 @@
 namespace hadal {
 namespace {
 
-StepLoss run(const Transformer& model, const TrainBatch& batch, const LossConfig& config,
-             const LossDivisor& divisor) {
-  const BatchLoss loss = batch_loss(model, batch, config, divisor);
-  loss.total.backward();
-  StepLoss numbers{.total = loss.total.item<double>(),
-                   .main = loss.main.item<double>(),
-                   .balance = loss.balance.item<double>(),
-                   .loads = loss.loads};
-  for (const Tensor& mtp : loss.mtp) numbers.mtp.push_back(mtp.item<double>());
-  return numbers;
-}
-
 // The same memory, with gradients of its own.
 ModelWeights share_weights(Transformer& model) {
   ModelWeights shared = model.weights();
@@ -33,6 +21,18 @@ ModelWeights share_weights(Transformer& model) {
 }
 
 }  // namespace
+
+StepLoss forward_backward(const Transformer& model, const TrainBatch& batch, const LossConfig& config,
+                          const LossDivisor& divisor) {
+  const BatchLoss loss = batch_loss(model, batch, config, divisor);
+  loss.total.backward();
+  StepLoss numbers{.total = loss.total.item<double>(),
+                   .main = loss.main.item<double>(),
+                   .balance = loss.balance.item<double>(),
+                   .loads = loss.loads};
+  for (const Tensor& mtp : loss.mtp) numbers.mtp.push_back(mtp.item<double>());
+  return numbers;
+}
 
 void add(StepLoss& sum, const StepLoss& part) {
   sum.total += part.total, sum.main += part.main, sum.balance += part.balance;
@@ -106,8 +106,8 @@ SlotResults GradientWorkers::run(const TrainBatch& batch, std::span<const RowSlo
       try {
         const RowSlot& mine = slot(at + i);
         results.losses[static_cast<size_t>(at + i - begin)] =
-            hadal::run(*replicas_[static_cast<size_t>(i)],
-                       batch.rows(mine.first - slot(begin).first, mine.rows), config, divisor);
+            forward_backward(*replicas_[static_cast<size_t>(i)],
+                             batch.rows(mine.first - slot(begin).first, mine.rows), config, divisor);
       } catch (...) {
         errors[static_cast<size_t>(i)] = std::current_exception();
       }

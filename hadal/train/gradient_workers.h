@@ -23,6 +23,10 @@ struct StepLoss {
   std::vector<ExpertLoad> loads;  // MoE layers in order, MTP modules last
 };
 
+// The loss of one slot; its gradients are added to the model's.
+StepLoss forward_backward(const Transformer& model, const TrainBatch& batch, const LossConfig& config,
+                          const LossDivisor& divisor);
+
 // sum += part, loads too; an empty sum becomes the part.
 void add(StepLoss& sum, const StepLoss& part);
 

@@ -12,7 +12,7 @@ namespace hadal {
 Tensor sequence_balance_loss(const MoeConfig& moe, const Tensor& affinity_TE, int64_t B) {
   const int64_t E = moe.num_experts, A = moe.top_k, T = affinity_TE.size(0);
   HADAL_SHAPE(affinity_TE, T, E);
-  const int64_t S = T / B;
+  const int64_t S = T / std::max<int64_t>(1, B);
   const Tensor share_BSE = (affinity_TE / affinity_TE.sum(-1, /*keepdim=*/true)).view({B, S, E});
   const Tensor top_TA = std::get<1>(affinity_TE.detach().topk(A, -1));
   const Tensor chosen_TE = affinity_TE.new_zeros({T, E}).scatter(1, top_TA, 1.0);
@@ -37,6 +37,7 @@ int64_t row_targets(const ModelConfig& config, const TrainBatch& batch) {
 TrainingPass training_pass(const ModelConfig& c, const TrainBatch& batch, const LossConfig& config,
                            int64_t T) {
   TrainingPass pass{.products = config.products, .recompute = config.recompute};
+  pass.exchange = config.exchange, pass.tensor_sum = config.tensor_sum;
   if (batch.segment_start_BX.defined()) pass.segment_start_BS = batch.segment_start_BX.narrow(1, 0, T);
   if (config.capacity_factor > 0) {
     const Tensor none_B = zeros({batch.window_BX.size(0)}, at::kBool);

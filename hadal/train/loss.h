@@ -14,6 +14,8 @@ struct LossConfig {
   double capacity_factor = 0;          // of V2's token dropping, kept_slots(); 0: nothing is dropped
   Products products = Products::kF32;  // see TrainingPass
   Recompute recompute = Recompute::kNone;
+  ExpertExchange* exchange = nullptr;  // see TrainingPass
+  TensorSum* tensor_sum = nullptr;
 };
 
 // What one MoE layer was given in one batch.
