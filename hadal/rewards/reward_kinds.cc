@@ -1,3 +1,5 @@
+#include <array>
+#include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "hadal/rewards/reward_options.h"
@@ -17,22 +19,29 @@ constexpr Judge kJudges[] = {
     {"choice", "choice", choice_reward},
     {"exact", "exact", exact_reward},
     {"code", "code", code_reward},
+    {"countdown", "countdown", countdown_reward},
 };
 
+// Each judge is made when the first task asks for it: who has no task with code needs no sandbox.
 class AccuracyReward : public Reward {
  public:
-  explicit AccuracyReward(const Json& options) {
-    for (const Judge& judge : kJudges) judges_[judge.verifier] = judge.make(options);
-  }
+  explicit AccuracyReward(Json profile) : profile_(std::move(profile)) {}
 
   RewardScore score(const Task& task, const Completion& completion) const override {
-    const auto judge = judges_.find(task.verifier);
-    if (judge == judges_.end()) return {.verdict = "not_asked"};
-    return judge->second->score(task, completion);
+    for (size_t i = 0; i < std::size(kJudges); ++i) {
+      if (task.verifier != kJudges[i].verifier) continue;
+      std::call_once(made_[i], [&] {
+        judges_[i] = kJudges[i].make(task.verifier == "code" ? Json::object() : profile_);
+      });
+      return judges_[i]->score(task, completion);
+    }
+    return {.verdict = "not_asked"};
   }
 
  private:
-  std::map<std::string, std::unique_ptr<Reward>> judges_;
+  Json profile_;
+  mutable std::array<std::once_flag, std::size(kJudges)> made_;
+  mutable std::array<std::unique_ptr<Reward>, std::size(kJudges)> judges_;
 };
 
 }  // namespace
@@ -49,6 +58,10 @@ RewardKinds builtin_reward_kinds() {
   for (const Judge& judge : kJudges) kinds[judge.reward] = judge.make;
   kinds["accuracy"] = accuracy_reward;
   kinds["format"] = format_reward;
+  kinds["language"] = language_reward;
+  kinds["overlong"] = overlong_reward;
+  kinds["cosine"] = cosine_reward;
+  kinds["repetition"] = repetition_reward;
   return kinds;
 }
 
