@@ -173,6 +173,16 @@ void add_commands(Commands& all, const Handlers& handlers, char** argv) {
              run_data_convert);
   all.add<D>(data, "info", "documents, tokens and tokenizer of a data set", add_data_info, run_data_info);
   all.add<D>(data, "verify", "read all of a data set and check it", add_data_verify, run_data_verify);
+  CLI::App& tasks =
+      *app.add_subcommand("tasks", "questions whose answers a rule can judge: make, check, compare");
+  using K = TasksOptions;
+  all.add<K>(tasks, "make", "tasks or demonstrations of one kind", add_tasks_make, run_tasks_make);
+  all.add<K>(tasks, "preferences", "pairs of answers with reasons, for reward models", add_tasks_preferences,
+             run_tasks_preferences);
+  all.add<K>(tasks, "check", "whether a training file and a held-out file share a prompt", add_tasks_check,
+             run_tasks_check);
+  all.add<K>(tasks, "compare", "two results of hadal eval on the same tasks", add_tasks_compare,
+             run_tasks_compare);
   all.add<CompletionOptions>(app, "completion", "print a completion script for a shell", add_completion,
                              [&app](const CompletionOptions& o) { return run_completion(o, app); });
 }

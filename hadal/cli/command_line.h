@@ -54,6 +54,10 @@ int run_launch(const LaunchOptions& options);
 int run_agent_command(const AgentOptions& options);
 int run_sandbox_run(const SandboxOptions& options);
 int run_sandbox_check(const SandboxOptions& options);
+int run_tasks_make(const TasksOptions& options);
+int run_tasks_preferences(const TasksOptions& options);
+int run_tasks_check(const TasksOptions& options);
+int run_tasks_compare(const TasksOptions& options);
 int run_plot(const PlotCommandOptions& options);
 int run_completion(const CompletionOptions& options, const CLI::App& commands);
 

@@ -113,6 +113,18 @@ struct EvalOptions {
   bool json = false;
 };
 
+struct TasksOptions {
+  std::string kind;                 // of task
+  std::string out;                  // JSONL file
+  int64_t count = 1000, level = 0;  // level 0: the kind's own
+  double held_out = 0.1;            // share of all prompts
+  std::string part = "train";       // train, held-out
+  bool demonstrations = false, messages = false;
+  uint64_t seed = 0;
+  std::vector<std::string> files;  // check: tasks trained on and held out; compare: two results
+  bool json = false;
+};
+
 struct QuickstartOptions {
   std::string data;    // UTF-8 text; "": text that hadal makes itself
   double minutes = 5;  // of training, at most
@@ -279,6 +291,10 @@ void add_batch(CLI::App& app, BatchCommandOptions& options);
 void add_logits(CLI::App& app, LogitsOptions& options);
 void add_train(CLI::App& app, TrainOptions& options);
 void add_eval(CLI::App& app, EvalOptions& options);
+void add_tasks_make(CLI::App& app, TasksOptions& options);
+void add_tasks_preferences(CLI::App& app, TasksOptions& options);
+void add_tasks_check(CLI::App& app, TasksOptions& options);
+void add_tasks_compare(CLI::App& app, TasksOptions& options);
 void add_quickstart(CLI::App& app, QuickstartOptions& options);
 void add_info(CLI::App& app, InfoOptions& options);
 void add_inspect(CLI::App& app, InspectOptions& options);
