@@ -31,6 +31,7 @@ std::string find_compute();
 
 int run_run(const RunOptions& options);
 int run_eval(const EvalOptions& options);
+int run_eval_tasks(const EvalOptions& options);
 int run_serve(const ServeOptions& options);
 int run_batch(const BatchCommandOptions& options);
 int run_info(const InfoOptions& options);

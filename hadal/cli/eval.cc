@@ -88,6 +88,9 @@ void print_result(const EvalOptions& o, const TextScore& found, double seconds) 
 }  // namespace
 
 int run_eval(const EvalOptions& o) {
+  if (!o.task.empty()) return run_eval_tasks(o);
+  if (o.data.empty())
+    throw Error(ErrorCode::kInvalidArgument, "[cli.eval] nothing to evaluate on. Give --data or --task.");
   const double start = now_seconds();
   WorkerPool pool(static_cast<int>(o.threads));
   Network network(open_network(o.model), pool);

@@ -217,8 +217,28 @@ void add_logits(CLI::App& app, LogitsOptions& o) {
 
 void add_eval(CLI::App& app, EvalOptions& o) {
   model(app, o.model);
-  file_flag(app, "--data", o.data, "UTF-8 text, or token shards: their held-out part, if they have one")
-      ->required();
+  auto* data =
+      file_flag(app, "--data", o.data, "UTF-8 text, or token shards: their held-out part, if they have one");
+  file_flag(app, "--task", o.task, "tasks to answer instead (docs/tasks.md)")->excludes(data);
+  count_flag(app, "--samples", o.samples, "task: answers to each");
+  app.add_option("--k", o.ks, "task: for pass@k and maj@k, such as 1,4,8; default 1 and --samples")
+      ->type_name("N")
+      ->delimiter(',')
+      ->check(CLI::PositiveNumber, "");
+  number_flag(
+      app, "--temperature", o.temperature, "task: default 0 with one sample, else 0.6",
+      [](double x) { return x >= 0 && x <= 100; }, "a number of at least 0")
+      ->default_str("");
+  number_flag(
+      app, "--top-p", o.top_p, "task: choose among the fewest tokens of this total",
+      [](double x) { return x > 0 && x <= 1; }, "a number above 0, at most 1");
+  count_flag(app, "--max-tokens", o.max_tokens, "task: of an answer");
+  seed(app, o.seed, "task: of the samples");
+  choice_flag(app, "--profile", o.profile, "task: how answers are read (docs/rewards.md)",
+              {"evaluation", "reward"});
+  choice_flag(app, "--template", o.chat_template, "task: chat format instead of the tokenizer's own",
+              ChatTemplate::names());
+  file_flag(app, "--out", o.out, "task: results to write, JSONL");
   count_or_zero_flag(app, "--length", o.length, "tokens per row; 0: 512, or the model's context");
   count_or_zero_flag(app, "--rows", o.rows, "at most this many rows, at even distances; 0: all");
   choice_flag(app, "--cache-dtype", o.cache_dtype, "of the latent cache; auto: bf16, or f32 for an F32 model",

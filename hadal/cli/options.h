@@ -105,7 +105,15 @@ void finish_train(TrainOptions& options);  // rules across flags; throws CLI::Er
 
 struct EvalOptions {
   std::string model;
-  std::string data;    // UTF-8 text or token files
+  std::string data;  // UTF-8 text or token files; "": tasks
+  std::string task;  // file of tasks; "": data
+  std::string out;   // task: results as JSONL; "": none
+  int64_t samples = 1, max_tokens = 256, max_sequences = 64;
+  std::vector<int64_t> ks;  // of pass@k and maj@k; empty: 1 and samples
+  double temperature = -1;  // below 0: 0 with one sample, else 0.6
+  double top_p = 0.95;
+  uint64_t seed = 0;
+  std::string profile = "evaluation", chat_template;
   int64_t length = 0;  // tokens a row; 0: 512, or the model's context if that is less
   int64_t rows = 0;    // at most this many, at even distances; 0: all
   std::string cache_dtype = "auto";

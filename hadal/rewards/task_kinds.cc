@@ -117,12 +117,12 @@ MadeTask countdown(TaskRandom& random, int64_t level) {
 
 const std::vector<TaskKind>& task_kinds() {
   static const std::vector<TaskKind> kinds = {
-      {"addition", "two numbers of at most LEVEL digits", 3, 9, addition},
-      {"sort", "LEVEL numbers in ascending order", 4, 20, sorting},
-      {"countdown", "an expression of LEVEL numbers with a given value", 3, 6, countdown},
-      {"words", "word problems of LEVEL steps", 2, 4, word_problem},
-      {"cpp-expression", "a C++ function of one expression with LEVEL operators", 2, 5, cpp_expression},
-      {"cpp-function", "a C++ function with a loop or a condition", 1, 1, cpp_function}};
+      {"addition", "two numbers of at most LEVEL digits", 1, 3, 9, addition},
+      {"sort", "LEVEL numbers in ascending order", 1, 4, 20, sorting},
+      {"countdown", "an expression of LEVEL numbers with a given value", 2, 3, 6, countdown},
+      {"words", "word problems of LEVEL steps", 1, 2, 4, word_problem},
+      {"cpp-expression", "a C++ function of one expression with LEVEL operators", 1, 2, 5, cpp_expression},
+      {"cpp-function", "a C++ function with a loop or a condition", 1, 1, 1, cpp_function}};
   return kinds;
 }
 

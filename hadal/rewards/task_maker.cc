@@ -19,9 +19,10 @@ constexpr int64_t kTriesPerTask = 200;
 template <class Use>
 void for_each_task(const TaskKind& kind, const TaskSetOptions& o, const Use& use) {
   const int64_t level = o.level == 0 ? kind.default_level : o.level;
-  if (level < 1 || level > kind.most_level)
-    throw Error(ErrorCode::kInvalidArgument, cat("[rewards.task_maker] --level is ", level, ", ", kind.name,
-                                                 " has levels 1 to ", kind.most_level, "."));
+  if (level < kind.least_level || level > kind.most_level)
+    throw Error(ErrorCode::kInvalidArgument,
+                cat("[rewards.task_maker] --level is ", level, ", ", kind.name, " has levels ",
+                    kind.least_level, " to ", kind.most_level, "."));
   std::unordered_set<std::string> seen;
   int64_t made = 0;
   for (uint64_t index = 0; made < o.count; ++index) {

@@ -36,7 +36,7 @@ struct MadeTask {
 struct TaskKind {
   const char* name;
   const char* help;
-  int64_t default_level, most_level;
+  int64_t least_level, default_level, most_level;
   MadeTask (*make)(TaskRandom& random, int64_t level);
 };
 const std::vector<TaskKind>& task_kinds();

@@ -100,7 +100,7 @@ TEST(TaskMaker, ASeedGivesTheSameTasksAndAnotherSeedOthers) {
 TEST(TaskMaker, DemonstrationsHaveFullMarksAndWrongDigitsHaveNone) {
   const RewardSet rewards = reward_set({"maths", "exact", "countdown", "format"});
   for (const TaskKind& kind : task_kinds())
-    for (const int64_t level : {int64_t{1}, kind.default_level, kind.most_level})
+    for (const int64_t level : {kind.least_level, kind.default_level, kind.most_level})
       for (const Json& line :
            make_demonstrations(kind, {.count = 6, .seed = 3, .level = level, .held_out = 0})) {
         const Task task = parse_task(line.dump(), "made");
@@ -108,7 +108,8 @@ TEST(TaskMaker, DemonstrationsHaveFullMarksAndWrongDigitsHaveNone) {
         const std::string text = line["completion"];
         EXPECT_EQ(rewards.score(task, text).total, whole) << line;
         if (task.verifier == "code") continue;
-        const std::string wrong = "<think>x</think><answer>" + task.answer + "9</answer>";
+        const std::string wrong =
+            "<think>x</think><answer>" + (task.answer.empty() ? "1" : task.answer) + "9</answer>";
         EXPECT_EQ(rewards.score(task, wrong).total, 1) << wrong;
       }
 }
@@ -127,7 +128,7 @@ TEST(TaskMaker, TooFewPromptsAndUnknownLevelsAreErrors) {
       std::string::npos);
   EXPECT_NE(error_of([&] { make_tasks(kind, {.count = 1, .level = 12}); }).find("has levels 1 to 9"),
             std::string::npos);
-  EXPECT_NE(error_of([] { task_kind("sorting"); }).find("did you mean \"sort\""), std::string::npos);
+  EXPECT_NE(error_of([] { task_kind("sorts"); }).find("did you mean \"sort\""), std::string::npos);
 }
 
 TEST(Preferences, TheChosenHasTheHigherHiddenScoreAndBothHaveReasons) {

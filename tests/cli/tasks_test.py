@@ -1,0 +1,62 @@
+"""hadal tasks and hadal eval --task, on files made here and the golden model with a token for each byte."""
+
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+
+from program import GOLDEN, ProgramTest, hadal, main
+
+
+class Tasks(ProgramTest):
+    def setUp(self):
+        self.scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(self.scratch.cleanup)
+        self.folder = pathlib.Path(self.scratch.name)
+
+    def make(self, name, *flags, command="make", kind="addition"):
+        path = str(self.folder / name)
+        self.assert_answers(hadal("tasks", command, kind, "--count", "20", "--out", path, *flags))
+        return path
+
+    def lines(self, path):
+        return [json.loads(line) for line in pathlib.Path(path).read_text().splitlines()]
+
+    def test_parts_are_disjoint_and_a_file_is_not_disjoint_from_itself(self):
+        train, held_out = self.make("a"), self.make("b", "--part", "held-out", "--seed", "3")
+        self.assertIn("no prompt in both", self.assert_answers(hadal("tasks", "check", train, held_out)))
+        self.assert_fails(hadal("tasks", "check", train, train), 1, "20 of 20 held-out prompts are also trained on")
+
+    def test_demonstrations_and_preferences_have_their_columns(self):
+        one = self.lines(self.make("a", "--demonstrations", "--messages"))[0]
+        self.assertTrue(one["completion"][0]["content"].startswith("<think>"))
+        one = self.lines(self.make("b", command="preferences", kind="words"))[0]
+        self.assertGreater(one["chosen_score"], one["rejected_score"])
+
+    def test_wrong_requests_say_what_is_wrong(self):
+        out = str(self.folder / "x")
+        self.assert_fails(hadal("tasks", "make", "additon", "--out", out), 2, 'did you mean "addition"')
+        self.assert_fails(hadal("tasks", "make", "addition", "--out", out, "--level", "12"), 1, "has levels 1 to 9")
+        self.assert_fails(hadal("eval", out, "--task", out, "--k", "4"), 1, "--k is 4, --samples 1")
+        self.assert_fails(hadal("eval", out), 1, "Give --data or --task")
+
+    def test_eval_answers_every_task_and_compare_reads_the_results(self):
+        model = self.folder / "model"
+        shutil.copytree(os.path.join(GOLDEN, "v3-mtp"), model)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(f"tests/support/byte_tokenizer/{name}", model)
+        tasks, results = self.make("a", "--level", "1"), str(self.folder / "r")
+        done = hadal("eval", str(model), "--task", tasks, "--samples", "2", "--k", "1,2", "--max-tokens", "4", "--profile", "reward", "--out",
+                     results, "--json", "--threads", "1")
+        figures = json.loads(self.assert_answers(done))
+        self.assertEqual((figures["tasks"], figures["samples"], figures["avg@2"]["mean"]), (20, 2, 0))
+        self.assertEqual(figures["pass@2"]["mean"], 0)
+        found = self.lines(results)
+        self.assertEqual([len(line["samples"]) for line in found], [2] * 20)
+        self.assertTrue(all(s["tokens"] <= 4 and s["right"] == 0 for line in found for s in line["samples"]))
+        compared = json.loads(self.assert_answers(hadal("tasks", "compare", results, results, "--json")))
+        self.assertEqual((compared["difference"], compared["questions"]), (0, 20))
+
+
+main()
