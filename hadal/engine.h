@@ -58,6 +58,7 @@ struct Request {
   // limits and stop strings cut it short. Needs a tokenizer; excludes ignore_end.
   std::shared_ptr<const Constraint> constraint;
   int64_t top_logprobs = -1;  // >= 0: report the chosen token's log probability and this many alternatives'
+  bool want_end = false;      // the end token is among the new tokens too
   bool want_experts = false;  // report which experts each token's layers chose
 };
 
@@ -84,7 +85,7 @@ struct Usage {
 struct Delta {
   RequestId request = 0;
   std::string text;              // that became certain; "" without a tokenizer
-  std::vector<NewToken> tokens;  // without the end token
+  std::vector<NewToken> tokens;  // without the end token, unless it is wanted
   std::optional<FinishReason> finished;
   Usage usage;  // so far
 };

@@ -110,6 +110,20 @@ struct ChatMessage {
 struct ChatOptions {
   bool add_generation_prompt = true;  // end with the start of the assistant's turn
   bool thinking = false;              // V3.1 only: open with <think> instead of </think>
+  bool keep_reasoning = false;        // for training: what was thought stays, ChatMessage::reasoning too
+};
+
+// A part of a rendered chat.
+struct ChatPiece {
+  std::string text;
+  bool marker = false;   // spells one token of the format; else text in which nothing is a token's name
+  bool trained = false;  // the assistant's own: content, reasoning, calls and the end of its turn
+};
+
+// Ids, and which of them the assistant said.
+struct TrainedTokens {
+  std::vector<int32_t> ids;
+  std::vector<uint8_t> trained;
 };
 
 // Renders messages as a published model's own template does, its quirks included (see docs of render()).
@@ -135,6 +149,13 @@ class ChatTemplate {
   std::vector<int32_t> encode(const Tokenizer& tokenizer, std::span<const ChatMessage> messages,
                               const ChatOptions& options = {}) const;
 
+  // render() in pieces.
+  std::vector<ChatPiece> pieces(std::span<const ChatMessage> messages, const ChatOptions& options = {}) const;
+  // Ids piece by piece, so that no message can spell a marker and the assistant's words are split from what
+  // is before them as when they were generated. A marker that the tokenizer has no token for is text.
+  TrainedTokens encode_pieces(const Tokenizer& tokenizer, std::span<const ChatMessage> messages,
+                              const ChatOptions& options = {}) const;
+
  private:
   // What sets the first published V3 and R1 texts apart from the later one; detect() reads it off the text.
   struct Edition {
@@ -144,7 +165,7 @@ class ChatTemplate {
   };
   explicit ChatTemplate(std::string name) : name_(std::move(name)) {}
   ChatTemplate(std::string name, Edition edition) : name_(std::move(name)), edition_(edition) {}
-  std::string render_v3(std::span<const ChatMessage> messages, const ChatOptions& options) const;
+  std::vector<ChatPiece> pieces_v3(std::span<const ChatMessage> messages, const ChatOptions& options) const;
 
   std::string name_;
   Edition edition_;

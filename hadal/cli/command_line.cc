@@ -49,6 +49,14 @@ void finish(AgentOptions& o) {
   finish(o.run);
 }
 
+void finish(SftOptions& o) {
+  finish_sft(o);
+}
+
+void finish(GrpoOptions& o) {
+  finish_grpo(o);
+}
+
 void finish(PlotCommandOptions& o) {
   require_utf8(o.title, "--title");
 }
@@ -119,6 +127,10 @@ void add_commands(Commands& all, const Handlers& handlers, char** argv) {
           or_elsewhere(handlers.logits, handlers, "logits", argv));
   all.add(app, "train", "train a model on a text", add_train,
           or_elsewhere(handlers.train, handlers, "train", argv));
+  all.add(app, "sft", "fine-tune a model on chats", add_sft,
+          or_elsewhere(handlers.sft, handlers, "sft", argv));
+  all.add(app, "grpo", "improve a model on tasks by rewards for its own answers", add_grpo,
+          or_elsewhere(handlers.grpo, handlers, "grpo", argv));
   all.add<EvalOptions>(app, "eval", "held-out loss, bits per byte, MTP acceptance and balance of a model",
                        add_eval, run_eval);
   all.add(app, "quickstart", "train a tiny model and let it write, in minutes", add_quickstart,

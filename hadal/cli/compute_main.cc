@@ -3,7 +3,10 @@
 #include "hadal/cli/compute/compute.h"
 
 int main(int argc, char** argv) {
-  const hadal::Handlers handlers{
-      .logits = hadal::run_logits, .train = hadal::run_train, .quickstart = hadal::run_quickstart};
+  const hadal::Handlers handlers{.logits = hadal::run_logits,
+                                 .train = hadal::run_train,
+                                 .sft = hadal::run_sft,
+                                 .grpo = hadal::run_grpo,
+                                 .quickstart = hadal::run_quickstart};
   return hadal::hadal_main(argc, argv, handlers);
 }

@@ -10,6 +10,7 @@
 #include "hadal/config/train_config.h"
 #include "hadal/engine/measure.h"
 #include "hadal/engine/sampler.h"
+#include "hadal/posttrain/grpo_config.h"
 
 namespace CLI {
 class App;
@@ -97,11 +98,29 @@ struct TrainOptions {
   bool print_config = false, print_reference = false, dry_run = false;
   bool force_config = false, restart = false;
 };
-// The file, over it the flags, over them those of whole keys. Throws invalid_config.
-TrainConfig train_config_of(const TrainOptions& options);
+// Over `base` the file, over it the flags, over them those of whole keys. Throws invalid_config.
+TrainConfig train_config_of(const TrainOptions& options, const TrainConfig& base = {});
+
+struct SftOptions {
+  std::string model;
+  TrainOptions train;
+};
+TrainConfig sft_defaults();
+TrainConfig sft_config_of(const SftOptions& options);
+void finish_sft(SftOptions& options);  // rules across flags; throws CLI::Error
 // Is --data token files or a folder of them (else: text)?
 bool is_token_data(const std::string& path);
 void finish_train(TrainOptions& options);  // rules across flags; throws CLI::Error
+
+struct GrpoOptions {
+  std::string model, config, profile;
+  GrpoConfig flags;                                        // defaults of the flags, for their help
+  std::vector<std::pair<std::string, std::string>> given;  // key and value of each flag
+  bool print_config = false, force_config = false, restart = false;
+};
+// Over the profile the file, over it the flags. Throws invalid_config.
+GrpoConfig grpo_config_of(const GrpoOptions& options);
+void finish_grpo(GrpoOptions& options);  // rules across flags; throws CLI::Error
 
 struct EvalOptions {
   std::string model;
@@ -298,6 +317,8 @@ void add_serve(CLI::App& app, ServeOptions& options);
 void add_batch(CLI::App& app, BatchCommandOptions& options);
 void add_logits(CLI::App& app, LogitsOptions& options);
 void add_train(CLI::App& app, TrainOptions& options);
+void add_sft(CLI::App& app, SftOptions& options);
+void add_grpo(CLI::App& app, GrpoOptions& options);
 void add_eval(CLI::App& app, EvalOptions& options);
 void add_tasks_make(CLI::App& app, TasksOptions& options);
 void add_tasks_preferences(CLI::App& app, TasksOptions& options);

@@ -1,175 +1,20 @@
 #include "hadal/config/train_config.h"
 
-#include <toml++/toml.h>
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 
 #include "hadal/base/file.h"
 #include "hadal/base/text.h"
+#include "hadal/config/config_fields.h"
 #include "hadal/error.h"
 
 namespace hadal {
 namespace {
 
+constexpr ConfigDialect kDialect{"config.train", "hadal train"};
+
 [[noreturn]] void fail(const std::string& source, const std::string& what) {
   throw Error(ErrorCode::kInvalidConfig, cat("[config.train] ", source, ": ", what));
-}
-
-const char* need_of(const int64_t&) {
-  return "an integer";
-}
-const char* need_of(const uint64_t&) {
-  return "an integer of at least 0";
-}
-const char* need_of(const double&) {
-  return "a number";
-}
-const char* need_of(const bool&) {
-  return "true or false";
-}
-const char* need_of(const std::string&) {
-  return "text in quotes";
-}
-const char* need_of(const std::vector<std::string>&) {
-  return "a list of texts";
-}
-
-// A TOML value into a field; false: of another type.
-bool take(const toml::node& node, int64_t& out) {
-  if (!node.is_integer()) return false;
-  out = **node.as_integer();
-  return true;
-}
-bool take(const toml::node& node, uint64_t& out) {
-  if (!node.is_integer() || **node.as_integer() < 0) return false;
-  out = static_cast<uint64_t>(**node.as_integer());
-  return true;
-}
-bool take(const toml::node& node, double& out) {
-  if (node.is_integer()) {
-    out = static_cast<double>(**node.as_integer());
-  } else if (node.is_floating_point()) {
-    out = **node.as_floating_point();
-  } else {
-    return false;
-  }
-  return std::isfinite(out);
-}
-bool take(const toml::node& node, bool& out) {
-  if (!node.is_boolean()) return false;
-  out = **node.as_boolean();
-  return true;
-}
-bool take(const toml::node& node, std::string& out) {
-  if (!node.is_string()) return false;
-  out = **node.as_string();
-  return true;
-}
-bool take(const toml::node& node, std::vector<std::string>& out) {
-  if (!node.is_array()) return false;
-  out.clear();
-  for (const toml::node& one : *node.as_array()) {
-    if (!one.is_string()) return false;
-    out.push_back(**one.as_string());
-  }
-  return true;
-}
-
-// The same from the command line's text.
-template <class T>
-bool take_number(const std::string& text, T& out) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
-  return error == std::errc() && end == text.data() + text.size();
-}
-bool take(const std::string& text, int64_t& out) {
-  return take_number(text, out);
-}
-bool take(const std::string& text, uint64_t& out) {
-  return take_number(text, out);
-}
-bool take(const std::string& text, double& out) {
-  return take_number(text, out) && std::isfinite(out);
-}
-bool take(const std::string& text, bool& out) {
-  out = text == "true";
-  return out || text == "false";
-}
-bool take(const std::string& text, std::string& out) {
-  out = text;
-  return true;
-}
-bool take(const std::string& text, std::vector<std::string>& out) {
-  out.clear();
-  std::istringstream parts(text);
-  for (std::string part; std::getline(parts, part, ',');)
-    if (!part.empty()) out.push_back(part);
-  return true;
-}
-
-std::string quoted(const std::string& text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    char code[8];
-    if (c == '"' || c == '\\') {
-      out += {'\\', c};
-    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
-      std::snprintf(code, sizeof code, "\\u%04x", static_cast<unsigned>(c));
-      out += code;
-    } else {
-      out += c;
-    }
-  }
-  return out + "\"";
-}
-
-std::string toml_value(const int64_t& value) {
-  return std::to_string(value);
-}
-std::string toml_value(const uint64_t& value) {
-  return std::to_string(value);
-}
-std::string toml_value(const bool& value) {
-  return value ? "true" : "false";
-}
-std::string toml_value(const std::string& value) {
-  return quoted(value);
-}
-std::string toml_value(const double& value) {
-  char text[40];
-  const auto result = std::to_chars(text, text + sizeof text, value);
-  std::string out(text, result.ptr);
-  if (out.find_first_of(".e") == std::string::npos) out += ".0";
-  return out;
-}
-std::string toml_value(const std::vector<std::string>& values) {
-  std::string out;
-  for (const std::string& value : values) out += (out.empty() ? "" : ", ") + quoted(value);
-  return "[" + out + "]";
-}
-
-// f("section.key", field, help) for every key.
-void for_each_key(TrainConfig& config, auto&& f) {
-  config.sections([&](const char* section, auto& fields_of) {
-    fields_of.fields(
-        [&](const char* key, auto& field, const char* help) { f(cat(section, ".", key), field, help); });
-  });
-}
-
-std::vector<std::string> all_keys() {
-  std::vector<std::string> keys;
-  for (const TrainKey& key : train_keys()) keys.push_back(key.name);
-  return keys;
-}
-
-// The nearest key by its whole name, else by its last part: "learning.lr" means "optimizer.lr".
-std::string key_hint(const std::string& key) {
-  const std::vector<std::string> keys = all_keys();
-  if (const std::string hint = did_you_mean(key, keys); !hint.empty()) return hint;
-  const std::string last = key.substr(key.rfind('.') + 1);
-  for (const std::string& known : keys)
-    if (known.substr(known.find('.') + 1) == last) return cat(" (did you mean \"", known, "\"?)");
-  return "";
 }
 
 // Keys that decide when and where, not what is learned.
@@ -180,48 +25,10 @@ bool alters_results(const std::string& key) {
   return !key.starts_with("checkpoint.") && !key.starts_with("parallel.");
 }
 
-std::string line_of(const toml::node& node) {
-  return cat("line ", node.source().begin.line, ": ");
-}
-
-std::string as_written(const toml::node& node) {
-  if (node.is_table()) return "a table";
-  if (node.is_array()) return "a list";
-  if (node.is_string()) return quoted(**node.as_string());
-  std::ostringstream text;
-  node.visit([&](const auto& value) { text << value; });
-  return text.str();
-}
-
 }  // namespace
 
 void read_train_config(std::string_view text, const std::string& source, TrainConfig& config) {
-  toml::table root;
-  try {
-    root = toml::parse(text);
-  } catch (const toml::parse_error& e) {
-    fail(source, cat("line ", e.source().begin.line, ": not TOML: ", e.description(), "."));
-  }
-  std::vector<std::string> seen;
-  for (const auto& [section, node] : root) {
-    const std::string section_name(section.str());
-    if (!node.is_table())
-      fail(source, cat(line_of(node), "\"", section_name, "\" stands outside a section",
-                       key_hint(section_name), ": need [section] and key = value."));
-    for (const auto& [key, value] : *node.as_table()) {
-      const std::string name = cat(section_name, ".", std::string(key.str()));
-      bool known = false;
-      for_each_key(config, [&](const std::string& each, auto& field, const char*) {
-        if (each != name) return;
-        known = true;
-        if (!take(value, field))
-          fail(source, cat(line_of(value), name, " is ", as_written(value), ", need ", need_of(field), "."));
-      });
-      if (!known)
-        fail(source, cat(line_of(value), "there is no key ", name, key_hint(name),
-                         ". hadal train --print-config lists all."));
-    }
-  }
+  read_toml(text, source, fields_of(config), kDialect);
 }
 
 TrainConfig load_train_config(const std::filesystem::path& path) {
@@ -232,63 +39,41 @@ TrainConfig load_train_config(const std::filesystem::path& path) {
 
 void set_train_key(TrainConfig& config, const std::string& key, const std::string& value,
                    const std::string& source) {
-  bool known = false;
-  for_each_key(config, [&](const std::string& each, auto& field, const char*) {
-    if (each != key) return;
-    known = true;
-    if (!take(value, field)) fail(source, cat(key, " is \"", value, "\", need ", need_of(field), "."));
-  });
-  if (!known)
-    fail(source, cat("there is no key ", key, key_hint(key), ". hadal train --print-config lists all."));
+  set_field(fields_of(config), key, value, source, kDialect);
 }
 
 std::vector<TrainKey> train_keys() {
   TrainConfig config;
   std::vector<TrainKey> keys;
-  for_each_key(config, [&](const std::string& key, auto& field, const char* help) {
-    keys.push_back({key, toml_value(field), need_of(field), help});
-  });
+  for (const ConfigField& field : fields_of(config))
+    keys.push_back({field.name, field.text(), field.need(), field.help});
   return keys;
 }
 
 std::string train_config_reference() {
-  std::string out =
-      "# Configuration of a training run\n\n"
-      "Made by `hadal train --print-config-reference`. A run reads `--config RUN.toml`, over it the flags; "
-      "every "
-      "key is\na flag too: `--optimizer.lr 3e-4`. `hadal train --print-config` prints what a command line "
-      "comes to.\n";
-  std::string section;
-  for (const TrainKey& key : train_keys()) {
-    const size_t dot = key.name.find('.');
-    if (key.name.substr(0, dot) != section) {
-      section = key.name.substr(0, dot);
-      out += cat("\n## [", section, "]\n\n| key | default | meaning |\n|---|---|---|\n");
-    }
-    out += cat("| `", key.name.substr(dot + 1), "` | `", key.value, "` | ", key.help, " |\n");
-  }
-  return out;
+  TrainConfig config;
+  return "# Configuration of a training run\n\n"
+         "Made by `hadal train --print-config-reference`. A run reads `--config RUN.toml`, over it the "
+         "flags; "
+         "every "
+         "key is\na flag too: `--optimizer.lr 3e-4`. `hadal train --print-config` prints what a command line "
+         "comes to.\n" +
+         reference_tables(fields_of(config));
 }
 
 std::string train_config_toml(const TrainConfig& config, bool with_help) {
   TrainConfig copy = config;
-  std::string out;
-  copy.sections([&](const char* section, auto& fields_of) {
-    out += cat(out.empty() ? "" : "\n", "[", section, "]\n");
-    fields_of.fields([&](const char* key, auto& field, const char* help) {
-      const std::string line = cat(key, " = ", toml_value(field));
-      out += line;
-      if (with_help) out += cat(std::string(line.size() < 32 ? 32 - line.size() : 1, ' '), "# ", help);
-      out += "\n";
-    });
-  });
-  return out;
+  return toml_text(fields_of(copy), with_help);
 }
 
 namespace {
 
 void check_data(const DataSection& d, auto&& need) {
-  need(d.text.empty() != d.sources.empty(), "data.text", d.text, "it or data.sources, one of them");
+  need(d.text.empty() + d.sources.empty() + d.chat.empty() == 2, "data.text", d.text,
+       "it or data.sources or data.chat, one of them");
+  need(d.chat.empty() || d.held_out.empty() || d.chat != d.held_out, "data.held_out", d.held_out,
+       "another file than data.chat");
+  need(!d.chat.empty() || d.held_out.empty(), "data.held_out", d.held_out, "empty without data.chat");
   need(d.held_out_share >= 0 && d.held_out_share < 1, "data.held_out_share", d.held_out_share,
        "a share from 0 to below 1");
   need(d.fim_rate >= 0 && d.fim_rate <= 1, "data.fim_rate", d.fim_rate, "a share from 0 to 1");
@@ -313,8 +98,7 @@ bool is_layer_list(const std::string& text) {
   if (text.empty()) return true;
   std::istringstream parts(text + ",");  // or getline would not see that nothing follows the last comma
   for (std::string part; std::getline(parts, part, ',');) {
-    int64_t n = 0;
-    if (!take_number(part, n) || n < 0) return false;
+    if (part.empty() || part.find_first_not_of("0123456789") != part.npos) return false;
   }
   return true;
 }
@@ -339,11 +123,14 @@ void check(const TrainConfig& c, const std::string& source) {
   };
   need(c.run.steps >= 0, "run.steps", c.run.steps, "0 (as many as fit in the time) or more");
   need(c.run.minutes >= 0, "run.minutes", c.run.minutes, "0 (no limit) or more");
-  need(c.run.steps > 0 || c.run.minutes > 0, "run.steps", c.run.steps,
-       "a number of steps or run.minutes, or the run would never end");
+  need(c.run.epochs >= 0, "run.epochs", c.run.epochs, "0 (not by epochs) or more");
+  need(c.run.epochs == 0 || (c.data.text.empty() && c.run.steps == 0), "run.epochs", c.run.epochs,
+       "0 with data.text or run.steps");
+  need(c.run.steps > 0 || c.run.minutes > 0 || c.run.epochs > 0, "run.steps", c.run.steps,
+       "a number of steps, run.minutes or run.epochs, or the run would never end");
   need(c.run.threads >= 0, "run.threads", c.run.threads, "0 (all cores) or more");
-  need(c.model.preset.empty() || c.model.config.empty(), "model.config", c.model.config,
-       "it or model.preset, not both");
+  need(c.model.preset.empty() + c.model.config.empty() + c.model.start.empty() >= 2, "model.config",
+       c.model.config, "it or model.preset or model.start, one at most");
   check_data(c.data, need);
   need(c.batch.sequences >= 1, "batch.sequences", c.batch.sequences, "at least 1");
   need(c.batch.length >= 2, "batch.length", c.batch.length, "at least 2");
@@ -400,16 +187,7 @@ void check(const TrainConfig& c, const std::string& source) {
 
 std::vector<std::string> result_changes(const TrainConfig& before, const TrainConfig& now) {
   TrainConfig a = before, b = now;
-  std::vector<std::string> old_values, changes;
-  for_each_key(
-      a, [&](const std::string&, auto& field, const char*) { old_values.push_back(toml_value(field)); });
-  size_t i = 0;
-  for_each_key(b, [&](const std::string& key, auto& field, const char*) {
-    const std::string value = toml_value(field), &old = old_values[i++];
-    if (value != old && alters_results(key))
-      changes.push_back(cat(key, ": ", old, " before, ", value, " now"));
-  });
-  return changes;
+  return changed_fields(fields_of(a), fields_of(b), alters_results);
 }
 
 }  // namespace hadal

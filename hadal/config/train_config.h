@@ -13,28 +13,34 @@ struct RunSection {
   std::string out;     // run folder
   int64_t steps = 0;   // 0: as many as fit in `minutes`
   double minutes = 0;  // 0: no limit
+  double epochs = 0;   // instead of steps; 0: not
   uint64_t seed = 0;
   int64_t threads = 0;  // 0: all cores
   void fields(auto&& f) {
     f("out", out, "run folder; the trained model ends up in it");
     f("steps", steps, "optimiser steps; 0: as many as fit in run.minutes, fixed and saved after the first 8");
     f("minutes", minutes, "wall time of training, over all restarts; 0: no limit");
+    f("epochs", epochs, "instead of run.steps: passes over the data");
     f("seed", seed, "of initial weights and data order");
     f("threads", threads, "0: all cores");
   }
 };
 
 struct ModelSection {
-  std::string preset, config;  // one of them; neither: tiny
+  std::string preset, config, start;  // one of them; none: tiny
   void fields(auto&& f) {
     f("preset", preset, "built-in configuration");
     f("config", config, "config.json of the model, or its folder, instead");
+    f("start", start, "folder of a trained model to go on from, instead");
   }
 };
 
 struct DataSection {
   std::string text;                  // UTF-8
   std::vector<std::string> sources;  // instead of text: "PATH" or "PATH=WEIGHT"
+  std::string chat;                  // instead: JSONL of chats
+  std::string held_out;              // of chat
+  std::string chat_template;         // of chat; "": the tokenizer's own
   std::string tokenizer;             // folder or tokenizer.json; "": learned from the text
   double held_out_share = 0.1;       // of a text: its end
   double split_merged = 0;
@@ -44,6 +50,10 @@ struct DataSection {
   void fields(auto&& f) {
     f("text", text, "UTF-8 text to learn from");
     f("sources", sources, "token shards to learn from instead, as PATH or PATH=WEIGHT");
+    f("chat", chat, "JSONL of chats to learn the assistant's part of instead (docs/posttraining.md)");
+    f("held_out", held_out, "with data.chat: JSONL to measure on; empty: the last data.held_out_share of it");
+    f("chat_template", chat_template,
+      "with data.chat: v2, v3, r1, r1-0528, v3.1; empty: the tokenizer's own");
     f("tokenizer", tokenizer, "tokenizer.json or its folder; empty: the sources', or learned from the text");
     f("held_out_share", held_out_share, "share of the tokens, the end, that is only measured on");
     f("split_merged", split_merged,

@@ -43,6 +43,7 @@ AnswerState::AnswerState(Request request, const std::optional<Tokenizer>& tokeni
 void AnswerState::push(NewToken token, int64_t context) {
   const bool is_end = std::find(eos_ids_.begin(), eos_ids_.end(), token.id) != eos_ids_.end();
   if (is_end && !request_.ignore_end) {
+    if (request_.want_end) fresh_.tokens.push_back(std::move(token));
     finished_ = FinishReason::kEndToken;
     return;
   }

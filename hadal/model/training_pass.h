@@ -1,6 +1,7 @@
 // How a training pass of the network computes. The default is the plain fp32 pass.
 #pragma once
 #include <functional>
+#include <vector>
 
 #include "hadal/ops/linear.h"
 #include "hadal/tensor/tensor.h"
@@ -22,6 +23,8 @@ struct TrainingPass {
   Tensor segment_start_BS;             // int64, first position each token sees, its document's; undefined: 0
   Products products = Products::kF32;  // gate, norms, RoPE, softmax and loss stay in fp32
   Recompute recompute = Recompute::kNone;
+  // Experts to take instead of choosing, int64 [T, A] by index of the layer; undefined or none: chosen anew.
+  std::vector<Tensor> chosen_TA;
   // Which (token, slot) pairs a MoE layer computes, bool [T, A] (V2's token dropping); empty: all.
   std::function<Tensor(const Routing&)> kept_slots;
   // Where the experts are whose weights this process does not have; null: it has all. With kF32 only.

@@ -105,7 +105,10 @@ Tensor Transformer::layer_body(int64_t index, Tensor x_BSD, const Pass& pass, La
   before_ffn.add(ffn_in_BSD, norm_again(x_BSD, w.ffn_norm));
   Tensor y;
   if (record.is_moe) {
-    MoeOutput moe = moe_block(config_.moe, w.moe, ffn_in_BSD.flatten(0, 1), training, chosen_TA);
+    const auto& given = training.chosen_TA;
+    const bool replay = !chosen_TA.defined() && index < std::ssize(given);
+    MoeOutput moe = moe_block(config_.moe, w.moe, ffn_in_BSD.flatten(0, 1), training,
+                              replay ? given[static_cast<size_t>(index)] : chosen_TA);
     y = moe.y_TD.view(x_BSD.sizes());
     before_ffn.free_until_gradient_of({y, moe.logit_TE});
     record.logit_TE = moe.logit_TE;

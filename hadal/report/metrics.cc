@@ -61,6 +61,12 @@ std::string integers_text(const std::vector<int64_t>& values) {
   return list + "]";
 }
 
+std::string values_text(const std::vector<std::pair<std::string, double>>& values) {
+  Line line;
+  for (const auto& [name, value] : values) line.real(name.c_str(), value);
+  return values.empty() ? "{}" : line.done();
+}
+
 // JSON's integers are read as int64; a larger seed is a text.
 std::string seed_text(uint64_t seed) {
   const std::string digits = std::to_string(seed);
@@ -91,7 +97,8 @@ std::string to_line(const StepRecord& r) {
 std::string to_line(const EvalRecord& r) {
   Line line("eval");
   line.integer("step", r.step).real("loss", r.loss).real("bits_per_byte", r.bits_per_byte);
-  return line.reals("mtp_acceptance", r.mtp_acceptance).real("max_vio", r.max_vio).done();
+  line.reals("mtp_acceptance", r.mtp_acceptance).real("max_vio", r.max_vio);
+  return line.real("accuracy", r.accuracy).done();
 }
 
 std::string to_line(const LoadRecord& r) {
@@ -103,10 +110,23 @@ std::string to_line(const LoadRecord& r) {
   return Line("load").integer("step", r.step).raw("layers", layers + "]").done();
 }
 
+std::string to_line(const ValuesRecord& r) {
+  Line line(r.kind.c_str());
+  line.integer("step", r.step);
+  return line.raw("values", values_text(r.values)).done();
+}
+
 std::string to_line(const TimingRecord& r) {
   Line line;
   line.integer("step", r.step).real("seconds", r.seconds).real("tokens_per_second", r.tokens_per_second);
-  return line.real("mfu", r.mfu).done();
+  line.real("mfu", r.mfu);
+  return r.parts.empty() ? line.done() : line.raw("parts", values_text(r.parts)).done();
+}
+
+std::optional<double> ValuesRecord::get(std::string_view name) const {
+  for (const auto& [key, value] : values)
+    if (key == name) return value;
+  return std::nullopt;
 }
 
 MetricsWriter::MetricsWriter(const std::filesystem::path& run_folder)
@@ -125,6 +145,10 @@ void MetricsWriter::add(const EvalRecord& record) {
 }
 
 void MetricsWriter::add(const LoadRecord& record) {
+  metrics_.append(to_line(record), record.step);
+}
+
+void MetricsWriter::add(const ValuesRecord& record) {
   metrics_.append(to_line(record), record.step);
 }
 

@@ -7,6 +7,8 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "hadal/report/line_file.h"
@@ -53,6 +55,7 @@ struct EvalRecord {
   std::optional<double> bits_per_byte;  // none: bytes of the text unknown
   std::vector<double> mtp_acceptance;   // per MTP depth, share of drafts the main model agrees with
   std::optional<double> max_vio;        // none: a dense model
+  std::optional<double> accuracy;       // share of the targets that are the likeliest token
   bool operator==(const EvalRecord&) const = default;
 };
 
@@ -68,12 +71,22 @@ struct LoadRecord {
   bool operator==(const LoadRecord&) const = default;
 };
 
+// A step of post-training, or a measurement after it, as named numbers.
+struct ValuesRecord {
+  std::string kind;  // "rl": of a step; "rl_eval": on held-out tasks
+  int64_t step = 0;
+  std::vector<std::pair<std::string, double>> values;
+  std::optional<double> get(std::string_view name) const;
+  bool operator==(const ValuesRecord&) const = default;
+};
+
 // A line of timing.jsonl.
 struct TimingRecord {
   int64_t step = 0;
-  double seconds = 0;            // wall time of this step
-  double tokens_per_second = 0;  // of this step
-  std::optional<double> mfu;     // share of the peak, 0 to 1; none: no peak known
+  double seconds = 0;                                 // wall time of this step
+  double tokens_per_second = 0;                       // of this step
+  std::optional<double> mfu;                          // share of the peak, 0 to 1; none: no peak known
+  std::vector<std::pair<std::string, double>> parts;  // seconds of the parts of a step
   bool operator==(const TimingRecord&) const = default;
 };
 
@@ -82,6 +95,7 @@ std::string to_line(const RunRecord& record);
 std::string to_line(const StepRecord& record);
 std::string to_line(const EvalRecord& record);
 std::string to_line(const LoadRecord& record);
+std::string to_line(const ValuesRecord& record);
 std::string to_line(const TimingRecord& record);
 
 // Both files of a run. Not thread-safe. Steps never fall from line to line: smaller ones are a bug of the
@@ -98,6 +112,7 @@ class MetricsWriter {
   void add(const StepRecord& record);
   void add(const EvalRecord& record);
   void add(const LoadRecord& record);
+  void add(const ValuesRecord& record);
   void add(const TimingRecord& record);
   void sync();
   void truncate_after(int64_t step);  // lines of later steps go, in both files; the run line stays
@@ -115,6 +130,7 @@ struct RunMetrics {
   std::vector<StepRecord> steps;
   std::vector<EvalRecord> evals;
   std::vector<LoadRecord> loads;
+  std::vector<ValuesRecord> values;
   std::vector<TimingRecord> timings;  // empty if there is no timing.jsonl
   std::vector<std::string> notes;     // what was left out: a torn last line, lines of unknown kinds
 };

@@ -46,9 +46,10 @@ void write_run(const std::filesystem::path& folder, int64_t from, int64_t to) {
   writer.begin(run_record());
   for (int64_t step = from; step <= to; ++step) {
     writer.add(step_record(step));
-    if (step % 2 == 0) writer.add(EvalRecord{step, 1.25, 1.75, {.5}, {}});
+    if (step % 2 == 0) writer.add(EvalRecord{step, 1.25, 1.75, {.5}, {}, .75});
     if (step % 2 == 0) writer.add(LoadRecord{step, {{1, {step, 3}}, {2, {0, 4}}}});
-    writer.add(TimingRecord{step, .5, 20, {}});
+    writer.add(ValuesRecord{"rl", step, {{"reward", .25}, {"rewards/a/mean", NAN}}});
+    writer.add(TimingRecord{step, .5, 20, {}, {{"rollout", .125}}});
   }
 }
 
@@ -77,11 +78,16 @@ TEST(Metrics, EveryFieldReadsBackAsWritten) {
   ASSERT_EQ(run.steps.size(), 4u);
   EXPECT_EQ(run.steps[2], step_record(3));
   ASSERT_EQ(run.evals.size(), 2u);
-  EXPECT_EQ(run.evals[1], (EvalRecord{4, 1.25, 1.75, {.5}, {}}));
+  EXPECT_EQ(run.evals[1], (EvalRecord{4, 1.25, 1.75, {.5}, {}, .75}));
   ASSERT_EQ(run.loads.size(), 2u);
   EXPECT_EQ(run.loads[1], (LoadRecord{4, {{1, {4, 3}}, {2, {0, 4}}}}));
   ASSERT_EQ(run.timings.size(), 4u);
-  EXPECT_EQ(run.timings[3], (TimingRecord{4, .5, 20, {}}));
+  EXPECT_EQ(run.timings[3], (TimingRecord{4, .5, 20, {}, {{"rollout", .125}}}));
+  ASSERT_EQ(run.values.size(), 4u);
+  EXPECT_EQ(run.values[2].step, 3);
+  EXPECT_EQ(run.values[2].get("reward"), .25);
+  EXPECT_TRUE(std::isnan(*run.values[2].get("rewards/a/mean")));
+  EXPECT_EQ(run.values[2].get("other"), std::nullopt);
   EXPECT_TRUE(run.notes.empty());
 }
 

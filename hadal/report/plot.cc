@@ -44,6 +44,30 @@ class Place {
   std::vector<double> x_;
 };
 
+// Charts of ValuesRecord: names of the numbers, and what the legend calls them.
+struct NamedChart {
+  const char* title;
+  const char* kind;
+  std::vector<std::pair<const char*, const char*>> names;
+  double scale = 1;
+};
+const std::vector<NamedChart> kNamedCharts = {
+    {"Right answers on held-out tasks, %",
+     "rl_eval",
+     {{"accuracy/greedy", "greedy"}, {"accuracy/sampled", "sampled"}},
+     100},
+    {"Reward", "rl", {{"reward", ""}}},
+    {"Right answers in training, %", "rl", {{"accuracy_train", ""}}, 100},
+    {"Loss of the policy", "rl", {{"loss", ""}}},
+    {"KL to the reference, nats a token", "rl", {{"kl", ""}}},
+    {"Entropy, nats a token", "rl", {{"entropy", ""}}},
+    {"Length of answers, tokens", "rl", {{"completions/mean_length", ""}}},
+    {"Answers cut off, %", "rl", {{"completions/clipped_ratio", ""}}, 100},
+    {"Groups of equal rewards, %", "rl", {{"frac_reward_zero_std", ""}}, 100},
+    {"Gradient norm of the policy", "rl", {{"grad_norm", ""}}},
+    {"Learning rate of the policy", "rl", {{"learning_rate", ""}}},
+};
+
 const char* label_of(PlotX x) {
   return x == PlotX::kStep ? "step" : x == PlotX::kTokens ? "tokens" : "hours";
 }
@@ -56,6 +80,7 @@ class Page {
       const Place& place = places_.back();
       if (!run.steps.empty()) last_ = std::max(last_, place(run.steps.back().step));
       if (!run.evals.empty()) last_ = std::max(last_, place(run.evals.back().step));
+      if (!run.values.empty()) last_ = std::max(last_, place(run.values.back().step));
     }
   }
 
@@ -64,6 +89,8 @@ class Page {
     for (const Chart& chart : {loss(), learning_rate(), grad_norm(), throughput(), mfu(), max_vio(),
                                mtp_loss(), mtp_acceptance(), bits_per_byte()})
       if (has_points(chart)) out += chart_html(chart);
+    for (const NamedChart& named : kNamedCharts)
+      if (const Chart chart = named_chart(named); has_points(chart)) out += chart_html(chart);
     return out;
   }
 
@@ -135,6 +162,26 @@ class Page {
     }
     if (not_finite)
       c.note = cat(with_commas(not_finite), not_finite == 1 ? " step" : " steps", " without a finite loss");
+    return c;
+  }
+
+  Chart named_chart(const NamedChart& named) const {
+    Chart c = chart(named.title);
+    c.from_zero = named.scale == 100;
+    if (named.scale == 100) c.unit = " %";
+    for (size_t i = 0; i < runs_.size(); ++i)
+      for (const auto& [name, label] : named.names) {
+        Series raw = series<ValuesRecord>(i, runs_[i].values, [&, name = name](const ValuesRecord& r) {
+          const auto value = r.kind == named.kind ? r.get(name) : std::nullopt;
+          return value ? std::optional(named.scale * *value) : std::nullopt;
+        });
+        const bool second = name != named.names.front().first;
+        if (std::string_view(named.kind) == "rl")
+          add_smoothed(c, i, std::move(raw), label, second);
+        else if (raw.size())
+          c.curves.push_back(
+              {runs_[i].name, label, static_cast<int>(i), Mark::kPoints, second, std::move(raw)});
+      }
     return c;
   }
 

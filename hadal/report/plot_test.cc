@@ -96,6 +96,20 @@ TEST(Plot, WhatNoRunHasIsLeftOut) {
   EXPECT_EQ(page.find("MaxVio"), std::string::npos);
 }
 
+TEST(Plot, RunsOfReinforcementHaveTheirOwnCharts) {
+  RunMetrics run;
+  run.name = "rl";
+  for (int64_t step = 1; step <= 5; ++step) {
+    run.values.push_back({"rl", step, {{"reward", 0.1 * static_cast<double>(step)}, {"kl", 0.01}}});
+    run.values.push_back({"rl_eval", step, {{"accuracy/greedy", 0.5}, {"accuracy/sampled", 0.25}}});
+  }
+  const std::string page = plot_html({run}, {});
+  for (const char* title : {"Reward", "Right answers on held-out tasks, %", "KL to the reference"})
+    EXPECT_EQ(count(page, title), 1u) << title;
+  EXPECT_EQ(count(page, "Entropy, nats"), 0u);
+  EXPECT_EQ(nesting_fault(page), "");
+}
+
 TEST(Plot, TextOfARunNeverBecomesMarkup) {
   RunMetrics run = run_of("</script><script>alert(1)</script>", 20);
   run.run.machine = "<img onerror=x>";

@@ -51,6 +51,13 @@ class Fields {
     for (const Json& one : list(key)) values.push_back(integer_of(one, key));
     return values;
   }
+  std::vector<std::pair<std::string, double>> named_reals(const char* key) const {
+    std::vector<std::pair<std::string, double>> values;
+    if (!has(key)) return values;
+    if (!object_[key].is_object()) fail(cat("\"", key, "\" is no object"));
+    for (const auto& [name, value] : object_[key].items()) values.emplace_back(name, real_of(value, key));
+    return values;
+  }
   const Json& list(const char* key) const {
     if (!has(key) || !object_[key].is_array()) fail(cat("\"", key, "\" is missing or no list"));
     return object_[key];
@@ -119,8 +126,12 @@ StepRecord step_record(const Fields& f) {
 }
 
 EvalRecord eval_record(const Fields& f) {
-  return {f.step(), f.real("loss"), f.optional_real("bits_per_byte"), f.reals("mtp_acceptance"),
-          f.optional_real("max_vio")};
+  return {f.step(),
+          f.real("loss"),
+          f.optional_real("bits_per_byte"),
+          f.reals("mtp_acceptance"),
+          f.optional_real("max_vio"),
+          f.optional_real("accuracy")};
 }
 
 LoadRecord load_record(const Fields& f) {
@@ -133,7 +144,8 @@ LoadRecord load_record(const Fields& f) {
 }
 
 TimingRecord timing_record(const Fields& f) {
-  return {f.step(), f.real("seconds"), f.real("tokens_per_second"), f.optional_real("mfu")};
+  return {f.step(), f.real("seconds"), f.real("tokens_per_second"), f.optional_real("mfu"),
+          f.named_reals("parts")};
 }
 
 void add_line(RunMetrics& run, const Fields& f, int64_t& others) {
@@ -146,6 +158,8 @@ void add_line(RunMetrics& run, const Fields& f, int64_t& others) {
     run.evals.push_back(eval_record(f));
   else if (kind == "load")
     run.loads.push_back(load_record(f));
+  else if (kind == "rl" || kind == "rl_eval")
+    run.values.push_back({kind, f.step(), f.named_reals("values")});
   else if (kind.empty())
     f.fail("\"kind\" is missing");
   else

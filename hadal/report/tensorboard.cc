@@ -211,6 +211,7 @@ void TensorBoardWriter::add(const StepRecord& r) {
 void TensorBoardWriter::add(const EvalRecord& r) {
   scalar(r.step, "eval/loss", r.loss);
   if (r.bits_per_byte) scalar(r.step, "eval/bits_per_byte", *r.bits_per_byte);
+  if (r.accuracy) scalar(r.step, "eval/accuracy", *r.accuracy);
   for (size_t depth = 0; depth < r.mtp_acceptance.size(); ++depth)
     scalar(r.step, cat("eval/mtp_acceptance_", depth + 1), r.mtp_acceptance[depth]);
   if (r.max_vio) scalar(r.step, "eval/max_vio", *r.max_vio);
@@ -219,6 +220,11 @@ void TensorBoardWriter::add(const EvalRecord& r) {
 void TensorBoardWriter::add(const LoadRecord& r) {
   for (const LayerLoad& layer : r.layers)
     write(histogram_event(now(), r.step, cat("load/layer_", layer.layer), load_histogram(layer.load)));
+}
+
+void TensorBoardWriter::add(const ValuesRecord& r) {
+  const std::string prefix = r.kind == "rl" ? "train/" : "eval/";
+  for (const auto& [name, value] : r.values) scalar(r.step, prefix + name, value);
 }
 
 void TensorBoardWriter::add(const TimingRecord& r) {

@@ -55,59 +55,106 @@ std::string system_prompt(std::span<const ChatMessage> messages, bool last_only)
   return text;
 }
 
-std::string render_v2(std::span<const ChatMessage> messages, const ChatOptions& options) {
-  std::string out(kBos);
+// A conversation as pieces, in the order they are said.
+class Pieces {
+ public:
+  Pieces& marker(std::string_view text) { return add(text, true, false); }
+  Pieces& text(std::string_view text) { return add(text, false, false); }
+  // What the model says itself; its <think> and </think> are tokens of their own.
+  Pieces& answer(std::string_view text) {
+    while (true) {
+      const size_t open = text.find(kThink), close = text.find(kThinkEnd), at = std::min(open, close);
+      if (at == text.npos) return add(text, false, true);
+      const std::string_view mark = at == open ? kThink : kThinkEnd;
+      add(text.substr(0, at), false, true).end(mark);
+      text.remove_prefix(at + mark.size());
+    }
+  }
+  Pieces& end(std::string_view marker) { return add(marker, true, true); }
+  std::vector<ChatPiece> take() { return std::move(pieces_); }
+
+ private:
+  Pieces& add(std::string_view text, bool marker, bool trained) {
+    if (text.empty()) return *this;
+    const bool goes_on =
+        !marker && !pieces_.empty() && !pieces_.back().marker && pieces_.back().trained == trained;
+    if (goes_on)
+      pieces_.back().text += text;
+    else
+      pieces_.push_back({std::string(text), marker, trained});
+    return *this;
+  }
+  std::vector<ChatPiece> pieces_;
+};
+
+// The reasoning as R1 writes it, before the content.
+std::string with_reasoning(const ChatMessage& message, std::string_view content) {
+  if (!message.reasoning || message.reasoning->empty()) return std::string(content);
+  return cat(kThink, "\n", *message.reasoning, "\n", kThinkEnd, "\n\n", content);
+}
+
+// The content without what was thought before it.
+std::string_view without_reasoning(std::string_view content, size_t think_end) {
+  return think_end == content.npos ? content : content.substr(think_end + kThinkEnd.size());
+}
+
+std::vector<ChatPiece> pieces_v2(std::span<const ChatMessage> messages, const ChatOptions& options) {
+  Pieces out;
+  out.marker(kBos);
   for (size_t i = 0; i < messages.size(); ++i) {
     const std::string& content = content_of(messages, i);
     if (messages[i].role == "user")
-      out += cat("User: ", content, "\n\n");
+      out.text(cat("User: ", content, "\n\n"));
     else if (messages[i].role == "assistant")
-      out += cat("Assistant: ", content, kEos);
+      out.text("Assistant:").answer(" " + content).end(kEos);
     else
-      out += cat(content, "\n\n");
+      out.text(cat(content, "\n\n"));
   }
-  if (options.add_generation_prompt) out += "Assistant:";
-  return out;
+  if (options.add_generation_prompt) out.text("Assistant:");
+  return out.take();
 }
 
-std::string v3_call(const ToolCall& call) {
-  return cat(kCallBegin, call.type, kToolSep, call.name, "\n```json\n", call.arguments, "\n```", kCallEnd);
+void v3_call(Pieces& out, const ToolCall& call) {
+  out.end(kCallBegin).answer(call.type).end(kToolSep);
+  out.answer(cat(call.name, "\n```json\n", call.arguments, "\n```")).end(kCallEnd);
 }
 
 // V3.1: every answered turn carries </think>, flags are per user turn.
-std::string render_v31(std::span<const ChatMessage> messages, const ChatOptions& options) {
-  std::string out = cat(kBos, system_prompt(messages, false));
+std::vector<ChatPiece> pieces_v31(std::span<const ChatMessage> messages, const ChatOptions& options) {
+  Pieces out;
+  out.marker(kBos).text(system_prompt(messages, false));
   bool last_is_user = false, after_tool = false;
   for (size_t i = 0; i < messages.size(); ++i) {
     const ChatMessage& message = messages[i];
     if (message.role == "user") {
       after_tool = false;
       last_is_user = true;
-      out += cat(kUser, content_of(messages, i));
+      out.marker(kUser).text(content_of(messages, i));
     } else if (message.role == "assistant") {
-      if (last_is_user) out += cat(kAssistant, kThinkEnd);
+      const bool thinks = options.keep_reasoning && message.reasoning;
+      if (last_is_user) out.marker(kAssistant).marker(thinks ? kThink : kThinkEnd);
+      if (thinks) out.answer(*message.reasoning).end(kThinkEnd);
       last_is_user = false;
       if (!message.tool_calls.empty()) {
-        out += cat(message.content.value_or(""), kCallsBegin);
+        out.answer(message.content.value_or("")).end(kCallsBegin);
         for (const ToolCall& call : message.tool_calls)
-          out += cat(kCallBegin, call.name, kToolSep, call.arguments, kCallEnd);
-        out += cat(kCallsEnd, kEos);
+          out.end(kCallBegin).answer(call.name).end(kToolSep).answer(call.arguments).end(kCallEnd);
+        out.end(kCallsEnd).end(kEos);
       } else {
-        std::string_view content = content_of(messages, i);
-        const size_t at = after_tool ? content.npos : content.find(kThinkEnd);
-        if (at != content.npos) content.remove_prefix(at + kThinkEnd.size());
-        out += cat(content, kEos);
+        const std::string_view content = content_of(messages, i);
+        const bool whole = after_tool || options.keep_reasoning;
+        out.answer(without_reasoning(content, whole ? content.npos : content.find(kThinkEnd))).end(kEos);
       }
       after_tool = false;
     } else if (message.role == "tool") {
       last_is_user = false;
       after_tool = true;
-      out += cat(kOutputBegin, content_of(messages, i), kOutputEnd);
+      out.marker(kOutputBegin).text(content_of(messages, i)).marker(kOutputEnd);
     }
   }
   if (options.add_generation_prompt && last_is_user && !after_tool)
-    out += cat(kAssistant, options.thinking ? kThink : kThinkEnd);
-  return out;
+    out.marker(kAssistant).marker(options.thinking ? kThink : kThinkEnd);
+  return out.take();
 }
 
 [[noreturn]] void unknown_template(ErrorCode code, const std::string& what) {
@@ -119,27 +166,33 @@ std::string render_v31(std::span<const ChatMessage> messages, const ChatOptions&
 }  // namespace
 
 // V3 and R1. The flags calls_begun and outputs_begun are never reset, as in the published templates.
-std::string ChatTemplate::render_v3(std::span<const ChatMessage> messages, const ChatOptions& options) const {
-  std::string out = cat(kBos, system_prompt(messages, edition_.last_system_only));
+std::vector<ChatPiece> ChatTemplate::pieces_v3(std::span<const ChatMessage> messages,
+                                               const ChatOptions& options) const {
+  Pieces out;
+  out.marker(kBos).text(system_prompt(messages, edition_.last_system_only));
   bool calls_begun = false, outputs_begun = false, after_tool = false;
   const auto calls = [&](const ChatMessage& message) {
     for (const ToolCall& call : message.tool_calls) {
-      out += calls_begun ? "\n" : cat(kAssistant, message.content.value_or(""), kCallsBegin);
-      out += v3_call(call);
-      if (calls_begun && edition_.early_tools) out += cat(kCallsEnd, kEos);
+      if (calls_begun)
+        out.answer("\n");
+      else
+        out.marker(kAssistant).answer(message.content.value_or("")).end(kCallsBegin);
+      v3_call(out, call);
+      if (calls_begun && edition_.early_tools) out.end(kCallsEnd).end(kEos);
       calls_begun = true;
     }
-    if (!edition_.early_tools) out += cat(kCallsEnd, kEos);
+    if (!edition_.early_tools) out.end(kCallsEnd).end(kEos);
   };
   for (size_t i = 0; i < messages.size(); ++i) {
     const ChatMessage& message = messages[i];
     if (message.role == "user") {
       after_tool = false;
-      out += cat(kUser, content_of(messages, i));
+      out.marker(kUser).text(content_of(messages, i));
     } else if (message.role == "tool") {
       after_tool = true;
-      out += outputs_begun ? (edition_.early_tools ? "\n" : "") : std::string(kOutputsBegin);
-      out += cat(kOutputBegin, content_of(messages, i), kOutputEnd);
+      if (!outputs_begun) out.marker(kOutputsBegin);
+      if (outputs_begun && edition_.early_tools) out.text("\n");
+      out.marker(kOutputBegin).text(content_of(messages, i)).marker(kOutputEnd);
       outputs_begun = true;
     } else if (message.role == "assistant" && !message.tool_calls.empty() &&
                !(edition_.early_tools && message.content)) {
@@ -147,19 +200,23 @@ std::string ChatTemplate::render_v3(std::span<const ChatMessage> messages, const
       calls(message);
     } else if (message.role == "assistant" && after_tool) {
       after_tool = false;
-      out += cat(kOutputsEnd, content_of(messages, i), kEos);
+      out.marker(kOutputsEnd).answer(content_of(messages, i)).end(kEos);
     } else if (message.role == "assistant") {
-      std::string_view content = content_of(messages, i);
-      const size_t at = edition_.keeps_reasoning ? content.npos : content.rfind(kThinkEnd);
-      if (at != content.npos) content.remove_prefix(at + kThinkEnd.size());
-      out += cat(kAssistant, content, kEos);
+      const std::string_view content = content_of(messages, i);
+      const bool whole = edition_.keeps_reasoning || options.keep_reasoning;
+      const std::string_view said =
+          without_reasoning(content, whole ? content.npos : content.rfind(kThinkEnd));
+      out.marker(kAssistant);
+      out.answer(options.keep_reasoning ? with_reasoning(message, said) : std::string(said)).end(kEos);
     }
   }
   if (after_tool)
-    out += kOutputsEnd;
+    out.marker(kOutputsEnd);
+  else if (options.add_generation_prompt && name_ == "r1")
+    out.marker(kAssistant).marker(kThink).text("\n");
   else if (options.add_generation_prompt)
-    out += name_ == "r1" ? cat(kAssistant, kThink, "\n") : std::string(kAssistant);
-  return out;
+    out.marker(kAssistant);
+  return out.take();
 }
 
 const std::vector<std::string>& ChatTemplate::names() {
@@ -200,16 +257,38 @@ ChatTemplate ChatTemplate::detect(std::string_view jinja) {
   unknown_template(ErrorCode::kUnsupported, "the model's chat template is none of the published ones");
 }
 
-std::string ChatTemplate::render(std::span<const ChatMessage> messages, const ChatOptions& options) const {
+std::vector<ChatPiece> ChatTemplate::pieces(std::span<const ChatMessage> messages,
+                                            const ChatOptions& options) const {
   check_roles(messages, name_, name_ != "v2");
-  if (name_ == "v2") return render_v2(messages, options);
-  if (name_ == "v3.1") return render_v31(messages, options);
-  return render_v3(messages, options);
+  if (name_ == "v2") return pieces_v2(messages, options);
+  if (name_ == "v3.1") return pieces_v31(messages, options);
+  return pieces_v3(messages, options);
+}
+
+std::string ChatTemplate::render(std::span<const ChatMessage> messages, const ChatOptions& options) const {
+  std::string out;
+  for (const ChatPiece& piece : pieces(messages, options)) out += piece.text;
+  return out;
 }
 
 std::vector<int32_t> ChatTemplate::encode(const Tokenizer& tokenizer, std::span<const ChatMessage> messages,
                                           const ChatOptions& options) const {
   return tokenizer.encode(render(messages, options));
+}
+
+TrainedTokens ChatTemplate::encode_pieces(const Tokenizer& tokenizer, std::span<const ChatMessage> messages,
+                                          const ChatOptions& options) const {
+  TrainedTokens out;
+  for (const ChatPiece& piece : pieces(messages, options)) {
+    const auto id = piece.marker ? tokenizer.token_to_id(piece.text) : std::nullopt;
+    if (id)
+      out.ids.push_back(*id);
+    else
+      for (const int32_t each : tokenizer.encode(piece.text, /*parse_special=*/false))
+        out.ids.push_back(each);
+    out.trained.resize(out.ids.size(), piece.trained);
+  }
+  return out;
 }
 
 }  // namespace hadal

@@ -64,6 +64,7 @@ void Evaluation::add_head(const TrainBatch& rows, const StageFlow& flow, Trace& 
 
   // Module k at i and the main model at i + 1 + k both predict token i + 2 + k.
   const Tensor choice_BT = logits_BTW.argmax(-1);
+  right_ += choice_BT.flatten().eq(target_T).sum().item<int64_t>();
   for (int64_t k = 0; k < J; ++k) {
     hidden_BTD = model_.mtp_embedded(k, hidden_BTD, flow.ahead_BTD[static_cast<size_t>(k)], &trace, pass);
     const int64_t both = T - 1 - k;
@@ -85,6 +86,7 @@ std::vector<ExpertLoad> Evaluation::loads() const {
 HeldOut Evaluation::result() const {
   HeldOut out{.targets = targets_, .bytes = bytes_};
   out.loss = loss_ / static_cast<double>(std::max<int64_t>(1, targets_));
+  out.accuracy = static_cast<double>(right_) / static_cast<double>(std::max<int64_t>(1, targets_));
   if (bytes_ > 0) out.bits_per_byte = loss_ / std::numbers::ln2 / static_cast<double>(bytes_);
   for (size_t k = 0; k < agreed_.size(); ++k)
     out.mtp_acceptance.push_back(static_cast<double>(agreed_[k]) /

@@ -14,6 +14,7 @@ namespace hadal {
 struct HeldOut {
   double loss = 0;                      // mean cross entropy of the main model, nats a token
   std::optional<double> bits_per_byte;  // with token_bytes
+  double accuracy = 0;                  // share of the targets that are the likeliest token
   std::vector<double> mtp_acceptance;   // per MTP module: share of its guesses that are the main model's too
   std::optional<double> max_vio;        // of the loads over the whole set, mean over MoE layers; none: dense
   int64_t targets = 0;                  // tokens predicted
@@ -39,7 +40,7 @@ class Evaluation {
   const Transformer& model_;
   std::span<const int64_t> token_bytes_;
   double loss_ = 0;
-  int64_t targets_ = 0, bytes_ = 0;
+  int64_t targets_ = 0, right_ = 0, bytes_ = 0;
   std::vector<int64_t> agreed_, guessed_;  // per MTP module
   std::map<int64_t, Tensor> loads_;        // of each MoE layer
 };

@@ -94,6 +94,14 @@ TreeSum<Gradients> gradient_sum(int64_t n) {
 
 SlotResults GradientWorkers::run(const TrainBatch& batch, std::span<const RowSlot> step, int64_t begin,
                                  int64_t end, const LossConfig& config, const LossDivisor& divisor) {
+  const int64_t first = begin < end ? step[static_cast<size_t>(begin)].first : 0;
+  return run(step, begin, end, [&](const Transformer& replica, const RowSlot& mine) {
+    return forward_backward(replica, batch.rows(mine.first - first, mine.rows), config, divisor);
+  });
+}
+
+SlotResults GradientWorkers::run(std::span<const RowSlot> step, int64_t begin, int64_t end,
+                                 const SlotWork& of_slot) {
   const auto slot = [&](int64_t i) -> const RowSlot& { return step[static_cast<size_t>(i)]; };
   SlotResults results{.gradients = gradient_sum(static_cast<int64_t>(step.size())),
                       .losses = std::vector<StepLoss>(static_cast<size_t>(end - begin))};
@@ -104,10 +112,8 @@ SlotResults GradientWorkers::run(const TrainBatch& batch, std::span<const RowSlo
     while (wave < num_workers() && at + wave < end && slot(at + wave).micro == slot(at).micro) ++wave;
     const auto work = [&](int64_t i) {
       try {
-        const RowSlot& mine = slot(at + i);
         results.losses[static_cast<size_t>(at + i - begin)] =
-            forward_backward(*replicas_[static_cast<size_t>(i)],
-                             batch.rows(mine.first - slot(begin).first, mine.rows), config, divisor);
+            of_slot(*replicas_[static_cast<size_t>(i)], slot(at + i));
       } catch (...) {
         errors[static_cast<size_t>(i)] = std::current_exception();
       }

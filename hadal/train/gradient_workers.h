@@ -6,6 +6,7 @@
 // tree over the list's positions (hadal/parallel/tree_sum.h): the same bits whatever the timing, and
 // whichever process took which share.
 #pragma once
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -52,6 +53,9 @@ struct SlotResults {
   std::vector<StepLoss> losses;  // of each slot
 };
 
+// Forward and backward of one slot on a replica of the model; returns the slot's numbers.
+using SlotWork = std::function<StepLoss(const Transformer& replica, const RowSlot& slot)>;
+
 class GradientWorkers {
  public:
   // `workers` 1: everything in the calling thread, with all of LibTorch's threads. The model must outlive
@@ -65,6 +69,9 @@ class GradientWorkers {
   // the first worker's error.
   SlotResults run(const TrainBatch& batch, std::span<const RowSlot> step, int64_t begin, int64_t end,
                   const LossConfig& config, const LossDivisor& divisor);
+
+  // The same for any work.
+  SlotResults run(std::span<const RowSlot> step, int64_t begin, int64_t end, const SlotWork& work);
 
   // A step of one micro-batch; adds its gradients to the model's weights.
   StepLoss step(const TrainBatch& batch, const LossConfig& config, const LossDivisor& divisor);

@@ -64,8 +64,10 @@ Trainer::Trainer(const TrainConfig& config, const ModelConfig& model, TrainRows 
       hooks_(std::move(hooks)),
       comm_(hooks_.comm && hooks_.comm->size() > 1 ? hooks_.comm : nullptr),
       ranks_(config.parallel, model, config.batch.length, comm_),
-      model_(model, random_weights(model, config.run.seed, {},
-                                   ranks_.pipeline() ? ranks_.held_stages() : std::vector<Stage>())),
+      model_(model, hooks_.start
+                        ? hooks_.start()
+                        : random_weights(model, config.run.seed, {},
+                                         ranks_.pipeline() ? ranks_.held_stages() : std::vector<Stage>())),
       parts_(model_parts(ranks_, model_, adamw_config(config.optimizer), config.parallel.shard_optimizer)) {
   begin_workers(config.batch.workers > 0 ? config.batch.workers : default_workers(ranks_));
   saves_ = hooks_.checkpoints != nullptr;
@@ -139,7 +141,9 @@ int64_t Trainer::planned() const {
 }
 
 HeldOut Trainer::measure() const {
-  return evaluate(ranks_, model_, {rows_.held_out_NX, rows_.held_out_start_NX}, rows_.token_bytes);
+  return evaluate(ranks_, model_,
+                  {rows_.held_out_NX, rows_.held_out_start_NX, Tensor(), Tensor(), rows_.held_out_trained_NX},
+                  rows_.token_bytes);
 }
 
 // Forward and backward of this rank's part of the next B rows.
@@ -258,7 +262,8 @@ void Trainer::record_eval() {
                           .loss = found.loss,
                           .bits_per_byte = found.bits_per_byte,
                           .mtp_acceptance = found.mtp_acceptance,
-                          .max_vio = found.max_vio};
+                          .max_vio = found.max_vio,
+                          .accuracy = found.accuracy};
   if (hooks_.metrics) hooks_.metrics->add(record);
   if (hooks_.tensorboard) hooks_.tensorboard->add(record);
   if (hooks_.measured) hooks_.measured(record);
@@ -331,7 +336,9 @@ bool Trainer::roll_back() {
     counters_ = restore(*found, model_, optimizers(), average());
   } else {
     NoGrad no_grad;
-    ModelWeights start = random_weights(model_.config(), config_.run.seed, {}, model_.weights().part);
+    ModelWeights start = hooks_.start
+                             ? hooks_.start()
+                             : random_weights(model_.config(), config_.run.seed, {}, model_.weights().part);
     std::vector<Tensor> tensors;
     for_each_weight(model_.config(), start,
                     [&](const WeightSpec&, Tensor& tensor) { tensors.push_back(tensor); });

@@ -26,8 +26,13 @@ struct TrainRows {
   std::string fingerprint;           // changes when the data do; "": not checked
   Tensor held_out_NX;                // [N, T + 1 + J]; undefined or no rows: nothing is measured
   Tensor held_out_start_NX;          // first position of each token's document; undefined: not masked
+  Tensor held_out_trained_NX;        // bool: the tokens that are measured; undefined: all
   std::vector<int64_t> token_bytes;  // bytes of text of each id, for bits per byte; may be empty
 };
+
+// What training starts from; empty: random weights by run.seed. Called once at the start, and again should it
+// go back there.
+using StartWeights = std::function<ModelWeights()>;
 
 struct TrainProgress {
   int64_t step = 0, steps = 0;  // done, planned
@@ -50,6 +55,7 @@ struct TrainHooks {
   CheckpointStore* checkpoints = nullptr;
   MetricsWriter* metrics = nullptr;
   TensorBoardWriter* tensorboard = nullptr;
+  StartWeights start;
   double flops_per_token = 0, peak_flops = 0;  // of training; for MFU, if both are given
   std::function<double()> clock;               // seconds since some moment; empty: now_seconds()
   // Of the ranks that train this model together, all with the same configuration and data; null: alone. Rank
@@ -65,7 +71,7 @@ enum class TrainEnd {
 
 class Trainer {
  public:
-  // Weights are random by run.seed. The config must have passed check(). With ranks, all their members must
+  // The config must have passed check(). With ranks, all their members must
   // be called on every rank; batch.workers is the number of all of them together.
   Trainer(const TrainConfig& config, const ModelConfig& model, TrainRows rows, TrainHooks hooks);
 

@@ -53,7 +53,9 @@ TrainingPass training_pass(const ModelConfig& c, const TrainBatch& batch, const 
 }  // namespace
 
 Tensor targets_T(const TrainBatch& batch, int64_t T, int64_t shift) {
-  const Tensor target_BT = batch.window_BX.narrow(1, shift, T);
+  Tensor target_BT = batch.window_BX.narrow(1, shift, T);
+  if (batch.trained_BX.defined())
+    target_BT = target_BT.masked_fill(batch.trained_BX.narrow(1, shift, T).logical_not(), -1);
   const Tensor& start = batch.piece_start_BX.defined() ? batch.piece_start_BX : batch.segment_start_BX;
   if (!start.defined()) return target_BT.flatten();
   return target_BT.masked_fill(start.narrow(1, shift, T).ne(start.narrow(1, 0, T)), -1).flatten();
@@ -61,7 +63,7 @@ Tensor targets_T(const TrainBatch& batch, int64_t T, int64_t shift) {
 
 TrainBatch TrainBatch::rows(int64_t first, int64_t n) const {
   const auto part = [&](const Tensor& x) { return x.defined() ? x.narrow(0, first, n) : Tensor(); };
-  return {part(window_BX), part(segment_start_BX), part(protected_B), part(piece_start_BX)};
+  return {part(window_BX), part(segment_start_BX), part(protected_B), part(piece_start_BX), part(trained_BX)};
 }
 
 int64_t count_targets(const ModelConfig& config, const TrainBatch& batch) {

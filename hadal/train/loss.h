@@ -40,11 +40,14 @@ struct TrainBatch {
                             // within it; undefined: documents are not told apart (V3)
   Tensor protected_B;       // bool: rows of which no token is dropped; undefined: none
   Tensor piece_start_BX;    // int64, first position of what targets stay within; undefined: segment_start_BX
-  TrainBatch(Tensor window, Tensor segment_start = {}, Tensor protected_rows = {}, Tensor piece_start = {})
+  Tensor trained_BX;        // bool: the tokens that are targets; undefined: all
+  TrainBatch(Tensor window, Tensor segment_start = {}, Tensor protected_rows = {}, Tensor piece_start = {},
+             Tensor trained = {})
       : window_BX(std::move(window)),
         segment_start_BX(std::move(segment_start)),
         protected_B(std::move(protected_rows)),
-        piece_start_BX(std::move(piece_start)) {}
+        piece_start_BX(std::move(piece_start)),
+        trained_BX(std::move(trained)) {}
   TrainBatch rows(int64_t first, int64_t n) const;
 };
 
@@ -55,7 +58,7 @@ struct LossDivisor {
 };
 
 // Targets `shift` tokens after the first T of each row, flattened; -1 where that is of another document or
-// piece.
+// piece, or is not trained on.
 Tensor targets_T(const TrainBatch& batch, int64_t T, int64_t shift);
 
 // Targets of the main model in the batch: what LossDivisor::targets sums.

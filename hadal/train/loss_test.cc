@@ -124,6 +124,27 @@ TEST_F(Loss, WithoutItsWeightTheMtpModuleLeavesTheMainGradientAlone) {
   EXPECT_TRUE(trunk.equal(model.weights().layers[0].mla.kv_up.grad()));
 }
 
+// Loss of rows of which only some tokens are targets: the sum over those, and nothing of the others.
+TEST_F(Loss, UntrainedTokensAreContextOnly) {
+  const Tensor window = tokens(1, 14);
+  const Tensor trained = arange(0, 14).remainder(3).eq(0).view({1, 14});  // 3, 6, 9, 12 of the main targets
+  TrainBatch some(window, {}, {}, {}, trained);
+  EXPECT_EQ(count_targets(model.config(), some), 4);
+  const auto sum = [&](const TrainBatch& batch) {
+    return batch_loss(model, batch, {.balance_alpha = 0}, {.targets = 1, .rows = 1});
+  };
+  double parts = 0, mtp = 0;
+  for (int64_t i = 0; i < 14; i += 3) {
+    const BatchLoss one = sum({window, {}, {}, {}, arange(0, 14).eq(i).view({1, 14})});
+    parts += one.main.item<double>(), mtp += one.mtp[0].item<double>();
+  }
+  const BatchLoss whole = sum(some);
+  EXPECT_NEAR(whole.main.item<double>(), parts, 1e-4);  // fp32
+  EXPECT_NEAR(whole.mtp[0].item<double>(), mtp, 1e-4);
+  EXPECT_LT(parts, sum(window).main.item<double>() - 1);
+  EXPECT_EQ(evaluate(model, some).targets, 4);
+}
+
 // Training spec 17.1.
 TEST(BalanceLoss, GivesTheKnownValueForTheKnownGate) {
   const MoeConfig moe{

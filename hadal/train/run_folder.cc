@@ -53,7 +53,8 @@ bool RunFolder::has_checkpoints() const {
 
 void RunFolder::discard() {
   std::error_code error;
-  for (const char* name : {"checkpoints", "tensorboard", "metrics.jsonl", "timing.jsonl", "config.toml"}) {
+  for (const char* name :
+       {"checkpoints", "tensorboard", "metrics.jsonl", "timing.jsonl", "completions.jsonl", "config.toml"}) {
     fs::remove_all(path_ / name, error);
     if (error)
       throw Error(ErrorCode::kUnavailable,
@@ -63,18 +64,24 @@ void RunFolder::discard() {
 
 void RunFolder::settle_config(const TrainConfig& config, bool force,
                               const std::function<void(const std::string&)>& note) {
+  const auto changes = [&](const fs::path& file) { return result_changes(load_train_config(file), config); };
+  settle_config(train_config_toml(config), changes, force, note);
+}
+
+void RunFolder::settle_config(const std::string& toml,
+                              const std::function<std::vector<std::string>(const fs::path&)>& changes,
+                              bool force, const std::function<void(const std::string&)>& note) {
   const fs::path file = path_ / "config.toml";
   if (has_checkpoints() && fs::exists(file)) {
     std::string all;
-    for (const std::string& change : result_changes(load_train_config(file), config))
-      all += (all.empty() ? "" : "; ") + change;
+    for (const std::string& change : changes(file)) all += (all.empty() ? "" : "; ") + change;
     if (!all.empty() && !force)
       throw Error(ErrorCode::kInvalidArgument,
                   cat("[train.resume] ", path_.string(), " holds a run with another configuration: ", all,
                       ". Take that one, or --force-config, or --restart, or another folder."));
     if (!all.empty()) note(cat("the configuration has changed: ", all));
   }
-  write_file(file, train_config_toml(config));
+  write_file(file, toml);
 }
 
 }  // namespace hadal

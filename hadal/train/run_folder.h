@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "hadal/config/train_config.h"
 
@@ -31,6 +32,10 @@ class RunFolder {
   // invalid_argument naming the keys that would change the result, unless forced: then `note` is told.
   void settle_config(const TrainConfig& config, bool force,
                      const std::function<void(const std::string&)>& note);
+  // The same for another kind of configuration: its TOML, and what differs from that of a file.
+  void settle_config(const std::string& toml,
+                     const std::function<std::vector<std::string>(const std::filesystem::path&)>& changes,
+                     bool force, const std::function<void(const std::string&)>& note);
 
  private:
   std::filesystem::path path_;

@@ -63,6 +63,7 @@ Json counters_json(const TrainCounters& c, int64_t optimizer_steps) {
           {"seconds", c.seconds},
           {"finished", c.finished},
           {"data", c.data},
+          {"more", c.more},
           {"load_since", loads}};
 }
 
@@ -87,6 +88,7 @@ TrainCounters counters_of(const Json& state, const std::filesystem::path& folder
     c.probe_seconds = state.value("probe_seconds", 0.0);
     c.seconds = state.at("seconds"), c.finished = state.at("finished");
     c.data = state.at("data").get<std::string>();
+    c.more = state.value("more", "");
     for (const auto& [layer, load] : state.at("load_since").items())
       c.load_since[std::stoll(layer)] = load.get<std::vector<int64_t>>();
     return c;
@@ -171,8 +173,18 @@ void write_counters(const std::filesystem::path& folder, const TrainCounters& co
 void write_train_state(const std::filesystem::path& folder, const TrainSnapshot& s) {
   save_model(folder, s.config, s.weights);
   if (s.average) save_model(folder / "ema", s.config, *s.average);
+  if (s.reference) save_model(folder / "reference", s.config, *s.reference);
   write_moments(folder / "optimizer.safetensors", s.moments);
   write_counters(folder, s.counters, s.optimizer_steps);
+}
+
+ModelWeights restore_reference(const std::filesystem::path& folder, const ModelConfig& config) {
+  return load_weights(config, open_checkpoint(folder / "reference"), DType::kF32);
+}
+
+ModelWeights copy_of(const ModelConfig& config, const ModelWeights& weights) {
+  NoGrad no_grad;
+  return mapped(config, weights, [](const Tensor& x) { return x.clone(); });
 }
 
 TrainCounters read_counters(const std::filesystem::path& folder) {

@@ -1,7 +1,7 @@
 // All that a training run is at the end of a step, and its checkpoints on disk.
 //
 // CHECKPOINTS/step-000123/: config.json, model.safetensors and the tokenizer (a model folder as any other),
-// optimizer.safetensors (m.NAME, v.NAME), ema/ (a model folder, if there is an average), state.json,
+// optimizer.safetensors (m.NAME, v.NAME), ema/ and reference/ (model folders, if there are), state.json,
 // manifest.json (size and SHA-256 of each file). Written under a hidden name and renamed when complete. The
 // ranks of a pipeline write a file each instead, model-00001-of-00002.safetensors and an index,
 // optimizer-00001-of-00002.safetensors, where NAME[b:e] is elements b to e of a weight whose other elements
@@ -33,6 +33,7 @@ struct TrainCounters {
   bool finished = false;
   std::string data;                                    // fingerprint
   std::map<int64_t, std::vector<int64_t>> load_since;  // layer -> tokens per expert since the last record
+  std::string more;                                    // JSON of what another loop keeps; "": nothing
 };
 
 // Weights that follow the trained ones: ema += (1 - decay) (w - ema), in fp32. The balance bias is the
@@ -56,6 +57,7 @@ struct TrainSnapshot {
   std::vector<std::pair<std::string, Tensor>> moments;
   int64_t optimizer_steps = 0;
   std::optional<ModelWeights> average;
+  std::optional<ModelWeights> reference;  // of post-training: the policy that KL is measured to
 };
 TrainSnapshot take_snapshot(const TrainCounters& counters, const Transformer& model, AdamW& optimizer,
                             WeightAverage* average, bool copy);
@@ -78,6 +80,11 @@ void write_train_state(const std::filesystem::path& folder, const TrainSnapshot&
 // folder, in place. Throws corrupt, invalid_config.
 TrainCounters restore(const std::filesystem::path& folder, Transformer& model,
                       const std::vector<AdamW*>& optimizers, WeightAverage* average);
+
+// The reference in it, in fp32.
+ModelWeights restore_reference(const std::filesystem::path& folder, const ModelConfig& config);
+// Copies of all tensors.
+ModelWeights copy_of(const ModelConfig& config, const ModelWeights& weights);
 
 // Why a checkpoint folder cannot be used ("model.safetensors: 12 bytes, the manifest says 20"); "": it can.
 std::string checkpoint_problem(const std::filesystem::path& folder);

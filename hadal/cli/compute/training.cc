@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <cmath>
 #include <csignal>
 #include <cstdio>
 
@@ -9,6 +10,7 @@
 #include "hadal/base/machine.h"
 #include "hadal/base/text.h"
 #include "hadal/checkpoint/load.h"
+#include "hadal/cli/compute/train_signals.h"
 #include "hadal/cli/compute/training_rows.h"
 #include "hadal/cli/version.h"
 #include "hadal/config/presets.h"
@@ -23,33 +25,6 @@ namespace hadal {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::atomic<bool> stop_asked{false}, save_asked{false};
-
-void on_stop(int signal) {
-  stop_asked = true;
-  std::signal(signal, SIG_DFL);  // a second one ends the process
-}
-
-void on_save(int) {
-  save_asked = true;
-}
-
-// While one lives: SIGINT and SIGTERM ask for a stop, SIGUSR1 for a checkpoint; a file larger than is allowed
-// is an error of the write, not the end.
-class TrainSignals {
- public:
-  TrainSignals() {
-    stop_asked = save_asked = false;
-    std::signal(SIGINT, on_stop);
-    std::signal(SIGTERM, on_stop);
-    std::signal(SIGUSR1, on_save);
-    std::signal(SIGXFSZ, SIG_IGN);
-  }
-  ~TrainSignals() {
-    for (const int signal : {SIGINT, SIGTERM, SIGUSR1, SIGXFSZ}) std::signal(signal, SIG_DFL);
-  }
-};
 
 // One line that is rewritten on a terminal, a line every five seconds elsewhere.
 class ProgressLine {
@@ -85,6 +60,7 @@ std::string eval_text(const EvalRecord& r) {
     n += std::snprintf(text + n, sizeof text - static_cast<size_t>(n), format, value);
   };
   if (r.bits_per_byte) add(", %.3f bits per byte", *r.bits_per_byte);
+  if (r.accuracy) add(", %.1f %% of the tokens right", 100 * *r.accuracy);
   if (r.max_vio) add(", MaxVio %.2f", *r.max_vio);
   if (!r.mtp_acceptance.empty()) add("; MTP guesses %.0f %% of the next tokens", 100 * r.mtp_acceptance[0]);
   return text;
@@ -92,7 +68,9 @@ std::string eval_text(const EvalRecord& r) {
 
 RunRecord run_record(const TrainConfig& config, const ModelConfig& model) {
   const ModelSize size = model_size(model);
-  return {.model = !config.model.preset.empty() ? config.model.preset : config.model.config,
+  return {.model = !config.model.preset.empty()  ? config.model.preset
+                   : !config.model.start.empty() ? config.model.start
+                                                 : config.model.config,
           .parameters = size.main.total() + size.mtp.total(),
           .active_parameters = size.active.total(),
           .machine = this_machine().cpu,
@@ -103,18 +81,6 @@ RunRecord run_record(const TrainConfig& config, const ModelConfig& model) {
           .tokens_per_step = config.batch.sequences * config.batch.length,
           .num_experts = model.moe.num_experts,
           .top_k = model.moe.top_k};
-}
-
-// What goes along into each checkpoint, so that it is a model folder.
-std::map<std::string, std::string> files_beside(const fs::path& out) {
-  std::map<std::string, std::string> files;
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"})
-    if (fs::exists(out / name)) files[name] = read_file(out / name);
-  return files;
-}
-
-void note(const std::string& text) {
-  std::fprintf(stderr, "hadal: %s\n", text.c_str());
 }
 
 // Discards a finished run, or one of another configuration.
@@ -141,6 +107,20 @@ void summarise(const Trainer& trainer, TrainEnd end, const fs::path& out) {
   if (end == TrainEnd::kStopped) std::fputs("the same command goes on from here\n", stderr);
 }
 
+StartWeights start_of(const TrainConfig& config) {
+  if (config.model.start.empty()) return {};
+  return [folder = config.model.start] { return load_model(folder, DType::kF32).weights(); };
+}
+
+// With the number of steps that run.epochs comes to.
+TrainConfig with_steps(TrainConfig config, const TrainingData& data) {
+  if (config.run.epochs <= 0 || data.rows_per_epoch == 0) return config;
+  const double rows = config.run.epochs * static_cast<double>(data.rows_per_epoch);
+  config.run.steps = std::max<int64_t>(
+      1, static_cast<int64_t>(std::ceil(rows / static_cast<double>(config.batch.sequences))));
+  return config;
+}
+
 void learn_special_ids(ModelConfig& model, const TrainingData& data) {
   if (data.tokenizer) {
     model.bos_id = data.tokenizer->bos_id().value_or(-1);
@@ -158,8 +138,8 @@ TrainedModel follow(const TrainConfig& config, ModelConfig model, Comm& comm) {
   if (fs::exists(out / "tokenizer.json")) reading.data.tokenizer = out;
   TrainingData data = open_training_data(reading, model, out, /*keep_tokenizer=*/true);
   learn_special_ids(model, data);
-  Trainer trainer(config, model, std::move(data.rows),
-                  {.stop = &stop_asked, .save = &save_asked, .comm = &comm});
+  Trainer trainer(with_steps(config, data), model, std::move(data.rows),
+                  {.stop = &stop_asked(), .save = &save_asked(), .start = start_of(config), .comm = &comm});
   trainer.resume();
   const TrainEnd end = trainer.run();
   if (end != TrainEnd::kFailed)
@@ -177,6 +157,7 @@ int TrainedModel::exit_code() const {
 }
 
 ModelConfig model_config_of(const TrainConfig& config) {
+  if (!config.model.start.empty()) return load_config(config.model.start);
   return !config.model.config.empty() ? load_config(config.model.config)
                                       : preset(config.model.preset.empty() ? "tiny" : config.model.preset);
 }
@@ -207,7 +188,7 @@ TrainedModel train_in_folder(const TrainConfig& config, const TrainFlags& flags,
   MetricsWriter metrics(out);
   ProgressLine progress;
   Trainer trainer(
-      config, model, std::move(data.rows),
+      with_steps(config, data), model, std::move(data.rows),
       {.report = [&](const TrainProgress& p) { progress(p); },
        .note = note,
        .measured =
@@ -215,10 +196,11 @@ TrainedModel train_in_folder(const TrainConfig& config, const TrainFlags& flags,
              std::fprintf(stderr, "%s after %lld steps\n", eval_text(r).c_str(),
                           static_cast<long long>(r.step));
            },
-       .stop = &stop_asked,
-       .save = &save_asked,
+       .stop = &stop_asked(),
+       .save = &save_asked(),
        .checkpoints = &checkpoints,
        .metrics = &metrics,
+       .start = start_of(config),
        // Forward and twice that backward, of the main model.
        .flops_per_token = 3.0 * static_cast<double>(prefill_flops(model, config.batch.length).total()),
        .peak_flops = gemm_peak() * static_cast<double>(comm ? comm->size() : 1),

@@ -25,23 +25,6 @@ Tokenizer learn_tokenizer(const std::string& text, int64_t vocab_size, const fs:
   return Tokenizer::load(out);
 }
 
-// Copies the tokenizer files of a folder (or beside a tokenizer.json) to `out`.
-Tokenizer copy_tokenizer(const fs::path& from, const fs::path& out) {
-  Tokenizer tokenizer = Tokenizer::load(from);
-  const fs::path folder = fs::is_directory(from) ? from : from.parent_path();
-  for (const char* file : {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"})
-    if (fs::exists(folder / file) && !(fs::exists(out / file) && fs::equivalent(folder / file, out / file)))
-      write_file(out / file, read_file(folder / file));
-  return tokenizer;
-}
-
-void check_fits(const Tokenizer& tokenizer, const ModelConfig& model) {
-  if (tokenizer.vocab_size() > model.vocab_size)
-    throw Error(ErrorCode::kInvalidConfig,
-                cat("[cli.train] the tokenizer has ", tokenizer.vocab_size(), " tokens, vocab_size is ",
-                    model.vocab_size, ". Raise vocab_size or learn a smaller tokenizer."));
-}
-
 // The ids to train on, shared with whoever reads them.
 std::shared_ptr<const std::vector<int32_t>> split_merged(const Tokenizer& tokenizer,
                                                          const std::vector<int32_t>& ids,
@@ -121,6 +104,7 @@ TrainingData source_data(const TrainConfig& config, const ModelConfig& model, co
                         " tokens an epoch, ", share, " % of the rows", filler_text(one.filler), "\n");
   }
   read_from(source, data.rows);
+  data.rows_per_epoch = source.rows_per_epoch();
   const HeldOutRows held_out = open_held_out_rows(rows);
   std::vector<Tensor> whole, starts;  // a short row at a source's end is left out of the fixed set
   for (const int64_t row : held_out.spread(config.eval.windows)) {
@@ -137,6 +121,22 @@ TrainingData source_data(const TrainConfig& config, const ModelConfig& model, co
 }
 
 }  // namespace
+
+Tokenizer copy_tokenizer(const fs::path& from, const fs::path& out) {
+  Tokenizer tokenizer = Tokenizer::load(from);
+  const fs::path folder = fs::is_directory(from) ? from : from.parent_path();
+  for (const char* file : {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"})
+    if (fs::exists(folder / file) && !(fs::exists(out / file) && fs::equivalent(folder / file, out / file)))
+      write_file(out / file, read_file(folder / file));
+  return tokenizer;
+}
+
+void check_fits(const Tokenizer& tokenizer, const ModelConfig& model) {
+  if (tokenizer.vocab_size() > model.vocab_size)
+    throw Error(ErrorCode::kInvalidConfig,
+                cat("[cli.train] the tokenizer has ", tokenizer.vocab_size(), " tokens, vocab_size is ",
+                    model.vocab_size, ". Raise vocab_size or learn a smaller tokenizer."));
+}
 
 RowConfig row_config(const TrainConfig& config, int64_t extra) {
   RowConfig rows{.length = config.batch.length,
@@ -173,8 +173,9 @@ TrainBatch to_batch(const RowBatch& rows) {
 
 TrainingData open_training_data(const TrainConfig& config, const ModelConfig& model, const fs::path& out,
                                 bool keep_tokenizer) {
-  TrainingData data = config.data.text.empty() ? source_data(config, model, out)
-                                               : text_data(config, model, out, keep_tokenizer);
+  TrainingData data = !config.data.chat.empty()  ? chat_data(config, model, out)
+                      : config.data.text.empty() ? source_data(config, model, out)
+                                                 : text_data(config, model, out, keep_tokenizer);
   if (data.tokenizer) data.rows.token_bytes = token_byte_lengths(*data.tokenizer, model.vocab_size);
   return data;
 }

@@ -1,4 +1,4 @@
-// Where a run's rows come from: a text, tokenised at the start, or token files.
+// Where a run's rows come from: a text, tokenised at the start, token files, or chats.
 #pragma once
 #include <filesystem>
 #include <optional>
@@ -13,12 +13,21 @@ namespace hadal {
 struct TrainingData {
   std::optional<Tokenizer> tokenizer;
   TrainRows rows;
-  std::string summary;  // lines of what there is, for the user
+  std::string summary;         // lines of what there is, for the user
+  int64_t rows_per_epoch = 0;  // 0: not known
 };
 
 // `out`: where the tokenizer is put, or is already with `keep_tokenizer`. J: the model's MTP depth.
 TrainingData open_training_data(const TrainConfig& config, const ModelConfig& model,
                                 const std::filesystem::path& out, bool keep_tokenizer);
+
+// Rows of data.chat (chat_rows.cc).
+TrainingData chat_data(const TrainConfig& config, const ModelConfig& model, const std::filesystem::path& out);
+
+// Copies the tokenizer files of a folder (or beside a tokenizer.json) to `out`.
+Tokenizer copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& out);
+// Throws invalid_config if the model's vocabulary is too small for it.
+void check_fits(const Tokenizer& tokenizer, const ModelConfig& model);
 
 // "PATH" or "PATH=WEIGHT" of each source.
 RowConfig row_config(const TrainConfig& config, int64_t extra);

@@ -1,0 +1,285 @@
+#include "hadal/posttrain/rollout.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <set>
+
+#include "hadal/engine/open_network.h"
+#include "hadal/error.h"
+#include "hadal/posttrain/alarms.h"
+#include "hadal/posttrain/answer_groups.h"
+#include "hadal/posttrain/scorer.h"
+#include "tests/support/golden.h"
+
+namespace hadal {
+namespace {
+
+std::filesystem::path model_folder() {
+  return golden_dir("v3-mtp");
+}
+
+Engine engine_of(Speculation speculation = Speculation::kOff, int64_t sequences = 16) {
+  return Engine(open_network(model_folder()), std::nullopt,
+                {.threads = 1,
+                 .cache_tokens = 8192,
+                 .cache_dtype = "f32",
+                 .max_sequences = sequences,
+                 .speculation = speculation});
+}
+
+std::vector<SampleRequest> requests(int64_t prompt_tokens, double temperature) {
+  std::vector<SampleRequest> out;
+  for (int32_t p = 0; p < 3; ++p) {
+    std::vector<int32_t> ids;
+    for (int64_t i = 0; i < prompt_tokens + p; ++i)
+      ids.push_back(static_cast<int32_t>(5 + (i * 7 + p) % 200));
+    const auto prompt = std::make_shared<const std::vector<int32_t>>(ids);
+    for (int64_t k = 0; k < 4; ++k)
+      out.push_back({prompt, {.temperature = temperature, .seed = sample_seed(1, p, k)}, 6 + k});
+  }
+  return out;
+}
+
+std::vector<const Sample*> pointers(const std::vector<Sample>& samples) {
+  std::vector<const Sample*> out;
+  for (const Sample& sample : samples) out.push_back(&sample);
+  return out;
+}
+
+TEST(Rollout, LogProbabilitiesComputedAgainAreTheSampledOnesBitForBit) {
+  Engine engine = engine_of();
+  const std::vector<Sample> samples = sample_all(engine, requests(70, 1.0));
+  Scorer scorer(open_network(model_folder()), 1);
+  const std::vector<ScoredSample> scored = scorer.score(pointers(samples), 1.0);
+  for (size_t i = 0; i < samples.size(); ++i) {
+    EXPECT_EQ(samples[i].logp, scored[i].logp) << i;
+    for (size_t t = 0; t < samples[i].ids.size(); ++t)
+      EXPECT_EQ(scored[i].at_temperature[t], static_cast<double>(scored[i].logp[t]));
+  }
+}
+
+TEST(Rollout, ExpertsComputedAgainAreThoseOfSampling) {
+  Engine engine = engine_of();
+  const std::vector<Sample> samples = sample_all(engine, requests(9, 1.0));
+  Scorer scorer(open_network(model_folder()), 1);
+  const std::vector<ScoredSample> scored = scorer.score(pointers(samples), 1.0);
+  const auto A = static_cast<size_t>(engine.model().moe.top_k), layers = scored[0].experts.size();
+  ASSERT_GT(layers, 0u);
+  for (size_t i = 0; i < samples.size(); ++i) {
+    const size_t before = samples[i].prompt->size() - 1;  // a token's row is the one before it
+    for (size_t t = 0; t < samples[i].ids.size(); ++t)
+      for (size_t l = 0; l < layers; ++l)
+        for (size_t a = 0; a < A; ++a)
+          EXPECT_EQ(samples[i].experts[(t * layers + l) * A + a], scored[i].experts[l][(before + t) * A + a]);
+  }
+}
+
+TEST(Rollout, SamplesDoNotDependOnTheBatchSharedPrefillOrDrafts) {
+  Engine wide = engine_of(), narrow = engine_of(Speculation::kOff, 1), drafting = engine_of(Speculation::kOn);
+  const auto asked = requests(70, 0.8);
+  const std::vector<Sample> a = sample_all(wide, asked), b = sample_all(narrow, asked),
+                            c = sample_all(drafting, asked);
+  EXPECT_GT(wide.stats().reused_tokens, 0);
+  EXPECT_GT(drafting.stats().drafted_tokens, 0);
+  for (size_t i = 0; i < a.size(); ++i) {
+    EXPECT_EQ(a[i].ids, b[i].ids);
+    EXPECT_EQ(a[i].ids, c[i].ids);
+    EXPECT_EQ(a[i].logp, c[i].logp);
+  }
+}
+
+TEST(Rollout, AtAnotherTemperatureTheProbabilitiesAreOfWhatWasSampledFrom) {
+  Engine engine = engine_of();
+  std::vector<SampleRequest> asked = requests(8, 0.5);
+  const std::vector<Sample> samples = sample_all(engine, asked);
+  Scorer scorer(open_network(model_folder()), 1);
+  // Of the first token over all 256: the probabilities at the temperature add up to 1.
+  double total = 0;
+  std::vector<Sample> every;
+  for (int32_t id = 0; id < 256; ++id) every.push_back({.prompt = samples[0].prompt, .ids = {id}});
+  for (const ScoredSample& s : scorer.score(pointers(every), 0.5)) total += std::exp(s.at_temperature[0]);
+  EXPECT_NEAR(total, 1, 1e-9);
+}
+
+TEST(Rollout, TheEndTokenIsAmongTheSampledTokens) {
+  Engine engine = engine_of();
+  // Nothing but the end token can be sampled.
+  SamplingParams sampling{.temperature = 1, .seed = 3};
+  sampling.logit_bias = {{static_cast<int32_t>(engine.model().eos_ids.at(0)), 1e5f}};
+  const std::vector<SampleRequest> asked = {
+      {std::make_shared<const std::vector<int32_t>>(std::vector<int32_t>{5, 6}), sampling, 4}};
+  const Sample sample = sample_all(engine, asked)[0];
+  EXPECT_EQ(sample.ids, (std::vector<int32_t>{static_cast<int32_t>(engine.model().eos_ids[0])}));
+  EXPECT_EQ(sample.logp.size(), 1u);
+  EXPECT_TRUE(sample.stopped());
+}
+
+TEST(Rollout, SeedsDifferByDrawAndSample) {
+  std::set<uint64_t> seen;
+  for (int64_t draw = -3; draw < 20; ++draw)
+    for (int64_t i = 0; i < 8; ++i) seen.insert(sample_seed(7, draw, i));
+  EXPECT_EQ(seen.size(), 23u * 8u);
+}
+
+PromptTasks tasks_of(int64_t n, int64_t max_tokens = 100) {
+  const Tokenizer tokenizer = Tokenizer::load("tests/support/byte_tokenizer");
+  std::vector<Task> tasks;
+  for (int64_t i = 0; i < n; ++i) {
+    Task task;
+    task.id = std::to_string(i), task.prompt = std::string(static_cast<size_t>(i + 1), 'a');
+    task.verifier = "exact", task.answer = "x";
+    tasks.push_back(task);
+  }
+  return PromptTasks(std::move(tasks), tokenizer, std::nullopt, max_tokens);
+}
+
+GrpoConfig group_config() {
+  GrpoConfig c;
+  c.rollout.prompts = 4, c.rollout.group_size = 3, c.rollout.max_tokens = 5;
+  c.run.threads = 1, c.run.seed = 11;
+  return c;
+}
+
+RewardResult reward_of(double value) {
+  return {.total = value, .parts = {{"test", 1, {value, value == 1 ? "right" : "wrong", ""}}}};
+}
+
+TEST(AnswerGroups, EveryEpochDrawsEveryTaskOnce) {
+  const PromptTasks tasks = tasks_of(7);
+  std::set<int64_t> first, second;
+  for (int64_t d = 0; d < 7; ++d) first.insert(tasks.drawn(d, 1)), second.insert(tasks.drawn(7 + d, 1));
+  EXPECT_EQ(first.size(), 7u);
+  EXPECT_EQ(second.size(), 7u);
+}
+
+TEST(AnswerGroups, TasksThatAreTooLongAreCountedAndLeftOut) {
+  EXPECT_EQ(tasks_of(7, 5).too_long(), 3);  // BOS and the letters
+  EXPECT_EQ(tasks_of(7, 5).size(), 4);
+  EXPECT_THROW(tasks_of(7, 1), Error);
+}
+
+TEST(AnswerGroups, GroupsOfEqualRewardsAreReplacedWhileThereAreRounds) {
+  const PromptTasks tasks = tasks_of(20);
+  // Only tasks of an even number get rewards that differ.
+  const ScoreAnswer score = [](const Task& task, const Completion& c) {
+    return reward_of(std::stoll(task.id) % 2 == 0 && !c.ids.empty() ? c.ids[0] : 0);
+  };
+  GrpoConfig config = group_config();
+  Engine engine = engine_of();
+  EXPECT_EQ(collect_groups(engine, tasks, config, score, 0).next_draw, 4);
+  config.rollout.dynamic_rounds = 10;
+  const GroupBatch batch = collect_groups(engine, tasks, config, score, 0);
+  ASSERT_EQ(batch.groups.size(), 4u);
+  for (const AnswerGroup& group : batch.groups) EXPECT_EQ(group.task % 2, 0);
+  EXPECT_EQ(batch.next_draw, 4 + batch.replaced);
+  EXPECT_GT(batch.replaced, 0);
+}
+
+TEST(AnswerGroups, WithNothingToLearnTheRoundsEndAndTheGroupsStay) {
+  GrpoConfig config = group_config();
+  config.rollout.dynamic_rounds = 3;
+  Engine engine = engine_of();
+  const GroupBatch batch = collect_groups(
+      engine, tasks_of(20), config, [](const Task&, const Completion&) { return reward_of(0); }, 0);
+  EXPECT_EQ(batch.groups.size(), 4u);
+  EXPECT_EQ(batch.next_draw, 12);
+  for (const ScoredAnswer& answer : batch.groups[0].answers) EXPECT_EQ(answer.advantage, 0);
+}
+
+TEST(AnswerGroups, ValuesCountWhatHappened) {
+  GrpoConfig config = group_config();
+  Engine engine = engine_of();
+  int64_t calls = 0;
+  config.run.threads = 1;  // the calls in order
+  const GroupBatch batch = collect_groups(
+      engine, tasks_of(20), config,
+      [&](const Task&, const Completion&) { return reward_of(calls++ < 3  ? 1
+                                                             : calls == 5 ? NAN
+                                                                          : 0); }, 0);
+  ValuesRecord values;
+  add_group_values(batch.groups, values);
+  EXPECT_DOUBLE_EQ(*values.get("reward"), 3.0 / 11);
+  EXPECT_DOUBLE_EQ(*values.get("accuracy_train"), 0.25);
+  EXPECT_EQ(*values.get("groups/all_right"), 1);
+  EXPECT_EQ(*values.get("groups/all_wrong"), 3);
+  EXPECT_EQ(*values.get("frac_reward_zero_std"), 1);
+  EXPECT_EQ(*values.get("unscorable"), 1);
+  EXPECT_EQ(*values.get("verdict/test/right"), 3);
+  EXPECT_EQ(*values.get("completions/clipped_ratio"), 1);
+  EXPECT_EQ(*values.get("completions/mean_length"), 5);
+}
+
+ValuesRecord healthy() {
+  return {"rl",
+          9,
+          {{"frac_reward_zero_std", 0.3},
+           {"accuracy_train", 0.5},
+           {"completions/clipped_ratio", 0.1},
+           {"entropy", 1.0},
+           {"grad_norm", 0.5},
+           {"rewards/format/mean", 0.5},
+           {"answers", 64},
+           {"unscorable", 0},
+           {"kl", 0.01}}};
+}
+
+std::string alarm_with(const std::string& name, double value) {
+  ValuesRecord step = healthy();
+  for (auto& [key, old] : step.values)
+    if (key == name) old = value;
+  std::string all;
+  for (const std::string& alarm : alarms(step, healthy())) all += alarm + "\n";
+  return all;
+}
+
+TEST(Alarms, EachNamesWhatIsWrongAndWhatToTry) {
+  EXPECT_EQ(alarm_with("kl", 0.01), "");
+  EXPECT_NE(alarm_with("frac_reward_zero_std", 0.9).find("equal rewards"), std::string::npos);
+  EXPECT_NE(alarm_with("completions/clipped_ratio", 0.6).find("raise rollout.max_tokens"), std::string::npos);
+  EXPECT_NE(alarm_with("entropy", 0.2).find("entropy fell from 1 to 0.2"), std::string::npos);
+  EXPECT_NE(alarm_with("entropy", 4).find("entropy rose"), std::string::npos);
+  EXPECT_NE(alarm_with("grad_norm", 0).find("gradient is zero"), std::string::npos);
+  EXPECT_NE(alarm_with("grad_norm", NAN).find("no number"), std::string::npos);
+  EXPECT_NE(alarm_with("rewards/format/mean", 0.9).find("lower the format's weight"), std::string::npos);
+  EXPECT_NE(alarm_with("rewards/format/mean", 0).find("format is never met"), std::string::npos);
+  EXPECT_NE(alarm_with("unscorable", 3).find("3 answers could not be scored"), std::string::npos);
+  EXPECT_NE(alarm_with("kl", 0.7).find("0.7 nats a token"), std::string::npos);
+}
+
+TEST(GrpoConfig, MistakesAreNamed) {
+  const auto error_of = [](auto&& change) -> std::string {
+    GrpoConfig c;
+    c.policy.start = "m", c.tasks.train = "t";
+    try {
+      change(c);
+      check(c, "run.toml");
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(error_of([](GrpoConfig&) {}), "");
+  EXPECT_NE(error_of([](GrpoConfig& c) { c.rollout.group_size = 1; }).find("rollout.group_size is 1"),
+            std::string::npos);
+  EXPECT_NE(error_of([](GrpoConfig& c) { c.loss.kind = "ppo"; }).find("loss.kind is \"ppo\", need grpo"),
+            std::string::npos);
+  EXPECT_NE(error_of([](GrpoConfig& c) { c.rollout.temperature = 0; }).find("rollout.temperature"),
+            std::string::npos);
+  EXPECT_NE(error_of([](GrpoConfig& c) { apply_profile(c, "dapoo"); }).find("did you mean \"dapo\"?"),
+            std::string::npos);
+}
+
+TEST(GrpoConfig, TomlGivesTheSameConfigurationBack) {
+  GrpoConfig a, b;
+  apply_profile(a, "r1");
+  a.tasks.rewards = {"accuracy", "format:0.1"};
+  read_toml(grpo_config_toml(a), "a", fields_of(b), kGrpoDialect);
+  EXPECT_EQ(grpo_config_toml(a), grpo_config_toml(b));
+  EXPECT_TRUE(result_changes(a, b).empty());
+  b.rollout.prompts = 3;
+  EXPECT_EQ(result_changes(a, b), (std::vector<std::string>{"rollout.prompts: 512 before, 3 now"}));
+}
+
+}  // namespace
+}  // namespace hadal

@@ -1,0 +1,34 @@
+// Log probabilities of answers that are already there, by inference's own forward pass: the same bits as when
+// they were sampled. Torch-free.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "hadal/network/network.h"
+#include "hadal/posttrain/rollout.h"
+
+namespace hadal {
+
+struct ScoredSample {
+  std::vector<float> logp;  // of each token of the answer, temperature 1: as the engine reports them
+  std::vector<double> at_temperature;  // the same of the distribution that was sampled from
+  // Of each MoE layer: [tokens of prompt and answer, A], the experts chosen.
+  std::vector<std::vector<int32_t>> experts;
+};
+
+class Scorer {
+ public:
+  // The weights' owners are kept; what is written to them later is seen.
+  Scorer(NetworkWeights weights, int threads);
+
+  // Samples of at least one token.
+  std::vector<ScoredSample> score(std::span<const Sample* const> samples, double temperature);
+
+ private:
+  void score_some(std::span<const Sample* const> samples, double temperature, std::span<ScoredSample> out);
+  WorkerPool pool_;
+  Network network_;
+};
+
+}  // namespace hadal
