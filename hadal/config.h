@@ -75,6 +75,7 @@ struct ModelConfig {
   double norm_eps = 1e-6;
   int64_t mtp_depth = 0;   // J: MTP modules stored after the main layers
   bool tied_head = false;  // the head is the embedding
+  bool scores = false;     // a reward model: one score [1, D] of the last token instead of a head
   double init_std = 0.02;
   MlaConfig mla;
   MoeConfig moe;
@@ -102,6 +103,13 @@ std::vector<std::string> preset_names();
 
 // The config.json that transformers and hadal read back to the same model (published dialect).
 std::string config_json(const ModelConfig& config);
+
+// What a model is for. Throws unsupported, naming `source`, if this one is for the other.
+enum class Purpose { kLanguage, kReward };
+void require_purpose(const ModelConfig& config, Purpose purpose, const std::string& source);
+
+// The reward model that begins with this model's layers: scores instead of a head, no MTP modules.
+ModelConfig reward_config(const ModelConfig& config);
 
 // Every cross-field rule (spec, sanity checks). `source` names the config in the error.
 void check(const ModelConfig& config, const std::string& source);

@@ -110,6 +110,7 @@ fs::path checked_file(const fs::path& given, bool overwrite) {
 void write_gguf(const fs::path& source, const fs::path& destination, GgufDType dtype, bool overwrite) {
   const Checkpoint checkpoint = open_checkpoint(source);
   const ModelConfig config = check_against(load_config(checkpoint.folder() / "config.json"), checkpoint);
+  require_purpose(config, Purpose::kLanguage, source.string());
   const fs::path path = checked_file(destination, overwrite);
   const GgufType type = dtype == GgufDType::kF32    ? GgufType::kF32
                         : dtype == GgufDType::kBF16 ? GgufType::kBF16

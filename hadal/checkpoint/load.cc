@@ -63,9 +63,10 @@ ModelWeights load_weights(const ModelConfig& config, const Checkpoint& checkpoin
   return weights;
 }
 
-Transformer load_model(const std::filesystem::path& folder, std::optional<DType> dtype) {
+Transformer load_model(const std::filesystem::path& folder, std::optional<DType> dtype, Purpose purpose) {
   const Checkpoint checkpoint = open_checkpoint(folder);
   const ModelConfig config = check_against(load_config(folder), checkpoint);
+  require_purpose(config, purpose, folder.string());
   if (!dtype)
     dtype =
         config.stored_dtype == DType::kF32 || config.stored_dtype == DType::kF16 ? DType::kF32 : DType::kBF16;

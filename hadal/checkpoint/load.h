@@ -15,8 +15,10 @@ ModelWeights load_weights(const ModelConfig& config, const Checkpoint& checkpoin
                           const std::vector<Stage>& part = {});
 
 // Reads FOLDER/config.json and the weights beside it. MTP modules the file does not hold are left out.
-// dtype absent: as stored, with FP8, INT8 and INT4 computed in bf16, F16 in fp32.
-Transformer load_model(const std::filesystem::path& folder, std::optional<DType> dtype = std::nullopt);
+// dtype absent: as stored, with FP8, INT8 and INT4 computed in bf16, F16 in fp32. Throws unsupported for a
+// model with the other purpose.
+Transformer load_model(const std::filesystem::path& folder, std::optional<DType> dtype = std::nullopt,
+                       Purpose purpose = Purpose::kLanguage);
 
 // Writes config.json and safetensors under the published names, in fp32 or bf16 (as the tensors are). Files
 // appear whole or not at all.

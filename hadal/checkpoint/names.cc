@@ -26,6 +26,7 @@ constexpr std::array kTopNames = {
     NameRow{"embedding", "model.embed_tokens.weight"},
     NameRow{"final_norm", "model.norm.weight"},
     NameRow{"head", "lm_head.weight"},
+    NameRow{"score", "score.weight"},
 };
 constexpr std::array kLayerNames = {
     NameRow{"attention_norm", "input_layernorm.weight"},

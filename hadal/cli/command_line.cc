@@ -57,6 +57,25 @@ void finish(GrpoOptions& o) {
   finish_grpo(o);
 }
 
+void finish(RewardTrainOptions& o) {
+  finish_reward_train(o);
+}
+
+void finish(RewardModelOptions& o) {
+  require_utf8(o.prompt, "--prompt");
+  require_utf8(o.answer, "--answer");
+}
+
+void finish(JudgeOptions& o) {
+  if (o.data.empty() == o.question.empty()) throw CLI::RequiredError("--data or --question");
+  if (!o.question.empty() && o.answers.empty()) throw CLI::RequiredError("--answer");
+  if (o.question.empty() && !o.answers.empty())
+    throw CLI::ValidationError("--answer", "needs a --question");
+  for (const std::string& text : o.answers) require_utf8(text, "--answer");
+  require_utf8(o.question, "--question");
+  require_utf8(o.reference, "--reference");
+}
+
 void finish(PlotCommandOptions& o) {
   require_utf8(o.title, "--title");
 }
@@ -131,6 +150,15 @@ void add_commands(Commands& all, const Handlers& handlers, char** argv) {
           or_elsewhere(handlers.sft, handlers, "sft", argv));
   all.add(app, "grpo", "improve a model on tasks by rewards for its own answers", add_grpo,
           or_elsewhere(handlers.grpo, handlers, "grpo", argv));
+  CLI::App& reward = *app.add_subcommand("reward-model", "learn from preferences what an answer is worth");
+  all.add(reward, "train", "turn a model into a reward model", add_reward_train,
+          or_elsewhere(handlers.reward_train, handlers, "reward-model", argv));
+  all.add<RewardModelOptions>(reward, "eval", "how far it agrees with held-out preferences", add_reward_eval,
+                              run_reward_eval);
+  all.add<RewardModelOptions>(reward, "score", "what it thinks of one answer", add_reward_score,
+                              run_reward_score);
+  all.add<JudgeOptions>(app, "judge", "let a model write what it thinks of answers, and vote", add_judge,
+                        run_judge);
   all.add<EvalOptions>(app, "eval", "held-out loss, bits per byte, MTP acceptance and balance of a model",
                        add_eval, run_eval);
   all.add(app, "quickstart", "train a tiny model and let it write, in minutes", add_quickstart,

@@ -16,6 +16,7 @@ struct Handlers {
   std::function<int(const TrainOptions&)> train;
   std::function<int(const SftOptions&)> sft;
   std::function<int(const GrpoOptions&)> grpo;
+  std::function<int(const RewardTrainOptions&)> reward_train;
   std::function<int(const QuickstartOptions&)> quickstart;
   std::function<int(const std::string&, char**)> elsewhere;
 };
@@ -34,6 +35,9 @@ std::string find_compute();
 int run_run(const RunOptions& options);
 int run_eval(const EvalOptions& options);
 int run_eval_tasks(const EvalOptions& options);
+int run_reward_eval(const RewardModelOptions& options);
+int run_reward_score(const RewardModelOptions& options);
+int run_judge(const JudgeOptions& options);
 int run_serve(const ServeOptions& options);
 int run_batch(const BatchCommandOptions& options);
 int run_info(const InfoOptions& options);

@@ -108,6 +108,38 @@ struct SftOptions {
 TrainConfig sft_defaults();
 TrainConfig sft_config_of(const SftOptions& options);
 void finish_sft(SftOptions& options);  // rules across flags; throws CLI::Error
+
+struct RewardTrainOptions {
+  std::string model;
+  TrainOptions train;
+};
+TrainConfig reward_train_defaults();
+TrainConfig reward_train_config_of(const RewardTrainOptions& options);
+void finish_reward_train(RewardTrainOptions& options);  // rules across flags; throws CLI::Error
+
+struct RewardModelOptions {
+  std::string model;
+  std::string data;            // eval: JSONL of preferences
+  std::string prompt, answer;  // score
+  int64_t threads = 0;
+  bool json = false;
+};
+
+struct JudgeOptions {
+  std::string model;
+  std::string data;                          // JSONL of judged answers
+  std::string keep, tasks;                   // files to write; "": none
+  std::string question, reference;           // instead of data
+  std::vector<std::string> answers;          // to the question
+  std::string chat_template;                 // "": the tokenizer's own
+  int64_t votes = 8;                         // judgements of each
+  double temperature = 1;
+  int64_t max_tokens = 256;                  // of a judgement
+  uint64_t seed = 0;
+  int64_t threads = 0;
+  bool json = false;
+};
+
 // Is --data token files or a folder of them (else: text)?
 bool is_token_data(const std::string& path);
 void finish_train(TrainOptions& options);  // rules across flags; throws CLI::Error
@@ -319,6 +351,10 @@ void add_logits(CLI::App& app, LogitsOptions& options);
 void add_train(CLI::App& app, TrainOptions& options);
 void add_sft(CLI::App& app, SftOptions& options);
 void add_grpo(CLI::App& app, GrpoOptions& options);
+void add_reward_train(CLI::App& app, RewardTrainOptions& options);
+void add_reward_eval(CLI::App& app, RewardModelOptions& options);
+void add_reward_score(CLI::App& app, RewardModelOptions& options);
+void add_judge(CLI::App& app, JudgeOptions& options);
 void add_eval(CLI::App& app, EvalOptions& options);
 void add_tasks_make(CLI::App& app, TasksOptions& options);
 void add_tasks_preferences(CLI::App& app, TasksOptions& options);

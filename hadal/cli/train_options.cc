@@ -86,17 +86,23 @@ void add_train(CLI::App& app, TrainOptions& o) {
   add_every_key(app, o, train_keys());
 }
 
-// SFT as a run of training with other defaults.
-void add_sft(CLI::App& app, SftOptions& o) {
-  TrainOptions& t = o.train;
+namespace {
+
+// Of runs of training that begin with a model and learn from JSONL, with the defaults in t.flags.
+struct FineTuning {
+  const char* data_key;
+  std::string* data;
+  const char *data_help, *batch_help, *length_help, *epochs_help;
+};
+
+void add_fine_tuning(CLI::App& app, std::string& model, TrainOptions& t, const FineTuning& words) {
   const auto sets = [&t](CLI::Option* option, const std::string& key) {
-    option->each([&t, key](const std::string& text) { t.given.emplace_back(key, text); });
+    return option->each([&t, key](const std::string& text) { t.given.emplace_back(key, text); });
   };
-  auto& f = t.flags = sft_defaults();
-  file_flag(app, "MODEL", o.model, "folder of the model to begin with", "DIR")->required();
+  auto& f = t.flags;
+  file_flag(app, "MODEL", model, "folder of the model to begin with", "DIR")->required();
   file_flag(app, "--config", t.config, "run.toml with any keys");
-  sets(file_flag(app, "--data", f.data.chat, "JSONL of chats, prompts and completions, or texts"),
-       "data.chat");
+  sets(file_flag(app, "--data", *words.data, words.data_help), words.data_key);
   sets(
       file_flag(app, "--held-out", f.data.held_out, "JSONL to measure on; default: the last tenth of --data"),
       "data.held_out");
@@ -106,14 +112,12 @@ void add_sft(CLI::App& app, SftOptions& o) {
   sets(choice_flag(app, "--template", f.data.chat_template, "chat format instead of the tokenizer's own",
                    ChatTemplate::names()),
        "data.chat_template");
-  sets(not_negative_flag(app, "--epochs", f.run.epochs, "passes over the data; default 2"), "run.epochs");
+  sets(not_negative_flag(app, "--epochs", f.run.epochs, words.epochs_help), "run.epochs");
   sets(count_flag(app, "--steps", f.run.steps, "stop after this many steps instead"), "run.steps");
-  sets(count_flag(app, "--batch", f.batch.sequences, "rows per step, each filled with whole samples"),
-       "batch.sequences");
+  sets(count_flag(app, "--batch", f.batch.sequences, words.batch_help), "batch.sequences");
   sets(number_flag(
-           app, "--length", f.batch.length,
-           "tokens a row; longer samples are cut. Default 1024, or the model's context",
-           [](int64_t x) { return x >= 2; }, "an integer of at least 2"),
+           app, "--length", f.batch.length, words.length_help, [](int64_t x) { return x >= 2; },
+           "an integer of at least 2"),
        "batch.length");
   sets(positive_flag(app, "--lr", f.optimizer.lr, "peak learning rate"), "optimizer.lr");
   sets(count_or_zero_flag(app, "--save-every", f.checkpoint.every,
@@ -127,7 +131,53 @@ void add_sft(CLI::App& app, SftOptions& o) {
   app.add_flag("--print-config", t.print_config, "print the whole configuration as TOML and exit");
   app.add_flag("--force-config", t.force_config, "go on although the configuration has changed");
   app.add_flag("--restart", t.restart, "discard what an earlier run left in the folder");
-  add_every_key(app, t, train_keys());
+}
+
+// The defaults of a run that begins with `model`; a number of steps excludes epochs.
+TrainConfig fine_tuning_base(TrainConfig base, const std::string& model, const TrainOptions& train) {
+  base.model.start = model;
+  base.batch.length = std::min<int64_t>(base.batch.length, load_config(model).max_positions);
+  for (const auto& [key, text] : train.given)
+    if (key == "run.steps") base.run.epochs = 0;
+  return base;
+}
+
+void require_data_and_out(const TrainOptions& train, const char* data_key) {
+  if (!train.config.empty() || train.print_config) return;
+  const auto has = [&](const std::string& key) {
+    return std::any_of(train.given.begin(), train.given.end(), [&](const auto& g) { return g.first == key; });
+  };
+  if (!has(data_key)) throw CLI::RequiredError("--data");
+  if (!has("run.out")) throw CLI::RequiredError("--out");
+}
+
+}  // namespace
+
+// SFT as a run of training with other defaults.
+void add_sft(CLI::App& app, SftOptions& o) {
+  auto& f = o.train.flags = sft_defaults();
+  add_fine_tuning(app, o.model, o.train,
+                  {.data_key = "data.chat",
+                   .data = &f.data.chat,
+                   .data_help = "JSONL of chats, prompts and completions, or texts",
+                   .batch_help = "rows per step, each filled with whole samples",
+                   .length_help = "tokens a row; longer samples are cut. Default 1024, or the model's context",
+                   .epochs_help = "passes over the data; default 2"});
+  add_every_key(app, o.train, train_keys());
+}
+
+// A reward model in the same way.
+void add_reward_train(CLI::App& app, RewardTrainOptions& o) {
+  auto& f = o.train.flags = reward_train_defaults();
+  add_fine_tuning(app, o.model, o.train,
+                  {.data_key = "data.preferences",
+                   .data = &f.data.preferences,
+                   .data_help = "JSONL of prompts with a chosen and a rejected answer",
+                   .batch_help = "pairs per step",
+                   .length_help = "tokens of prompt and answer; pairs with more are left out. Default 1024, or "
+                                  "the model's context",
+                   .epochs_help = "passes over the data; default 1"});
+  add_every_key(app, o.train, train_keys());
 }
 
 TrainConfig sft_defaults() {
@@ -141,13 +191,21 @@ TrainConfig sft_defaults() {
 }
 
 TrainConfig sft_config_of(const SftOptions& o) {
-  TrainConfig base = sft_defaults();
-  base.model.start = o.model;
-  base.batch.length = std::min<int64_t>(base.batch.length, load_config(o.model).max_positions);
-  TrainOptions train = o.train;
-  for (const auto& [key, text] : train.given)
-    if (key == "run.steps") base.run.epochs = 0;
-  return train_config_of(train, base);
+  return train_config_of(o.train, fine_tuning_base(sft_defaults(), o.model, o.train));
+}
+
+TrainConfig reward_train_defaults() {
+  TrainConfig c;
+  c.run.epochs = 1;
+  c.batch.sequences = 16, c.batch.length = 1024;
+  c.optimizer.lr = 1e-5, c.optimizer.weight_decay = 0;
+  c.schedule.kind = "cosine", c.schedule.warmup_steps = 10;
+  c.loss.balance_alpha = 0, c.loss.bias_step = 0;
+  return c;
+}
+
+TrainConfig reward_train_config_of(const RewardTrainOptions& o) {
+  return train_config_of(o.train, fine_tuning_base(reward_train_defaults(), o.model, o.train));
 }
 
 void finish_train(TrainOptions& o) {
@@ -163,7 +221,8 @@ void finish_train(TrainOptions& o) {
   }
   if (!o.data.empty()) o.given.emplace_back(is_token_data(o.data) ? "data.sources" : "data.text", o.data);
   if (!o.config.empty() || o.print_config || o.print_reference) return;  // the file may say it
-  if (!has("data.text") && !has("data.sources") && !has("data.chat")) throw CLI::RequiredError("--data");
+  if (!has("data.text") && !has("data.sources") && !has("data.chat") && !has("data.preferences"))
+    throw CLI::RequiredError("--data");
   if (!has("run.out")) throw CLI::RequiredError("--out");
   if (o.flags.run.minutes == 0 && o.flags.run.steps == 0 && !has("run.steps") && !has("run.minutes") &&
       !has("run.epochs"))
@@ -171,13 +230,11 @@ void finish_train(TrainOptions& o) {
 }
 
 void finish_sft(SftOptions& o) {
-  if (!o.train.config.empty() || o.train.print_config) return;
-  const auto has = [&](const std::string& key) {
-    return std::any_of(o.train.given.begin(), o.train.given.end(),
-                       [&](const auto& g) { return g.first == key; });
-  };
-  if (!has("data.chat")) throw CLI::RequiredError("--data");
-  if (!has("run.out")) throw CLI::RequiredError("--out");
+  require_data_and_out(o.train, "data.chat");
+}
+
+void finish_reward_train(RewardTrainOptions& o) {
+  require_data_and_out(o.train, "data.preferences");
 }
 
 TrainConfig train_config_of(const TrainOptions& o, const TrainConfig& base) {
@@ -185,8 +242,9 @@ TrainConfig train_config_of(const TrainOptions& o, const TrainConfig& base) {
   if (!o.config.empty()) read_train_config(read_file(o.config, 1 << 20), o.config, config);
   for (const auto& [key, text] : o.given) {
     if (key.starts_with("model.")) config.model = {};
-    if (key == "data.text" || key == "data.sources" || key == "data.chat")
-      config.data.text.clear(), config.data.sources.clear(), config.data.chat.clear();
+    if (key == "data.text" || key == "data.sources" || key == "data.chat" || key == "data.preferences")
+      config.data.text.clear(), config.data.sources.clear(), config.data.chat.clear(),
+          config.data.preferences.clear();
     set_train_key(config, key, text, "the command line");
   }
   if (config.model.preset.empty() && config.model.config.empty() && config.model.start.empty())

@@ -28,6 +28,9 @@ constexpr std::array kModelTypes = {Word<Generation>{"deepseek_v3", Generation::
                                     Word<Generation>{"kimi_k2", Generation::kV3}};  // same graph, other sizes
 constexpr std::array kArchitectures = {Word<Generation>{"DeepseekV3ForCausalLM", Generation::kV3},
                                        Word<Generation>{"DeepseekV2ForCausalLM", Generation::kV2}};
+constexpr std::array kScoringArchitectures = {
+    Word<Generation>{"DeepseekV3ForSequenceClassification", Generation::kV3},
+    Word<Generation>{"DeepseekV2ForSequenceClassification", Generation::kV2}};
 constexpr std::array kScorings = {Word<Scoring>{"softmax", Scoring::kSoftmax},
                                   Word<Scoring>{"sigmoid", Scoring::kSigmoid}};
 constexpr std::array kChoices = {
@@ -60,6 +63,7 @@ using Default = std::optional<int64_t>;
 template <class Config, class Visitor>
 void visit_fields(Config& c, Visitor& f) {
   f.model_type(c);
+  f.purpose(c);
   const bool v3 = c.generation == Generation::kV3;
   f.integer("vocab_size", c.vocab_size, 1, kMaxVocab, Default(v3 ? 129280 : 102400));
   f.integer("hidden_size", c.width, 1, kMaxSize, Default());
@@ -181,6 +185,14 @@ class Reader {
                     : ", as in every published DeepSeek model. There is no way to run this model.");
   }
 
+  void purpose(ModelConfig& c) const {
+    const Json* names = get(root_, "architectures");
+    c.scores = names && names->is_array() && !names->empty() && match((*names)[0], kScoringArchitectures);
+    const Json* labels = c.scores ? get(root_, "num_labels") : nullptr;
+    if (labels && read_integer("num_labels", *labels, 1, kMaxId) != 1)
+      fail(ErrorCode::kUnsupported, "num_labels is ", brief(*labels), ", need 1: a reward model gives one score.");
+  }
+
   void model_type(ModelConfig& c) const {
     if (const Json* type = get(root_, "model_type")) {
       const Generation* found = match(*type, kModelTypes);
@@ -192,7 +204,8 @@ class Reader {
     if (!names || !names->is_array() || names->empty())
       fail(ErrorCode::kInvalidConfig, "model_type is missing, need ", one_of(Json(), kModelTypes), ".",
            kRemedy);
-    const Generation* found = match((*names)[0], kArchitectures);
+    const Generation* scoring = match((*names)[0], kScoringArchitectures);
+    const Generation* found = scoring ? scoring : match((*names)[0], kArchitectures);
     if (!found) wrong("architectures", *names, one_of((*names)[0], kArchitectures));
     c.generation = *found;
   }
@@ -399,9 +412,11 @@ class Writer {
     if (written) out[key] = only;
   }
   void model_type(const ModelConfig& c) {
-    out["architectures"] = Json::array({hadal::word(kArchitectures, c.generation)});
+    out["architectures"] = Json::array({hadal::word(c.scores ? kScoringArchitectures : kArchitectures, c.generation)});
+    if (c.scores) out["num_labels"] = 1;
     out["model_type"] = hadal::word(kModelTypes, c.generation);
   }
+  void purpose(const ModelConfig&) {}  // with model_type
   void mtp(int64_t depth) { out["num_nextn_predict_layers"] = depth; }
   void groups(const MoeConfig& moe, int64_t, int64_t) {
     out["n_group"] = moe.num_groups;
@@ -440,6 +455,7 @@ ModelConfig parse_config(const Json& root, const std::string& source) {
     reader.fail(ErrorCode::kInvalidConfig, "not a JSON object. Give the config.json of a model.");
   ModelConfig config;
   visit_fields(config, reader);
+  if (config.scores) config = reward_config(config);  // what transformers saves keeps the language model's fields
   check(config, source);
   return config;
 }

@@ -1,6 +1,8 @@
 #include <cmath>
 
+#include "hadal/base/text.h"
 #include "hadal/config.h"
+#include "hadal/error.h"
 
 namespace hadal {
 
@@ -16,6 +18,22 @@ double ModelConfig::softmax_scale() const {
     scale *= m * m;
   }
   return scale;
+}
+
+void require_purpose(const ModelConfig& config, Purpose purpose, const std::string& source) {
+  if (config.scores == (purpose == Purpose::kReward)) return;
+  throw Error(ErrorCode::kUnsupported,
+              cat("[config.purpose] ", source, " is ",
+                  config.scores ? "a reward model, which scores answers and writes none; need a language "
+                                  "model. Use it with hadal reward-model, or as the reward rm:FOLDER."
+                                : "a language model, which writes and gives no score; need a reward model. "
+                                  "Make one of it: hadal reward-model train."));
+}
+
+ModelConfig reward_config(const ModelConfig& config) {
+  ModelConfig out = config;
+  out.scores = true, out.tied_head = false, out.mtp_depth = 0;
+  return out;
 }
 
 }  // namespace hadal

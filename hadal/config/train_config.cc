@@ -69,11 +69,12 @@ std::string train_config_toml(const TrainConfig& config, bool with_help) {
 namespace {
 
 void check_data(const DataSection& d, auto&& need) {
-  need(d.text.empty() + d.sources.empty() + d.chat.empty() == 2, "data.text", d.text,
-       "it or data.sources or data.chat, one of them");
-  need(d.chat.empty() || d.held_out.empty() || d.chat != d.held_out, "data.held_out", d.held_out,
-       "another file than data.chat");
-  need(!d.chat.empty() || d.held_out.empty(), "data.held_out", d.held_out, "empty without data.chat");
+  need(d.text.empty() + d.sources.empty() + d.chat.empty() + d.preferences.empty() == 3, "data.text", d.text,
+       "it or data.sources, data.chat or data.preferences, one of them");
+  need(d.held_out.empty() || (d.chat != d.held_out && d.preferences != d.held_out), "data.held_out",
+       d.held_out, "another file than is learned from");
+  need(!d.chat.empty() || !d.preferences.empty() || d.held_out.empty(), "data.held_out", d.held_out,
+       "empty without data.chat or data.preferences");
   need(d.held_out_share >= 0 && d.held_out_share < 1, "data.held_out_share", d.held_out_share,
        "a share from 0 to below 1");
   need(d.fim_rate >= 0 && d.fim_rate <= 1, "data.fim_rate", d.fim_rate, "a share from 0 to 1");
@@ -132,6 +133,9 @@ void check(const TrainConfig& c, const std::string& source) {
   need(c.model.preset.empty() + c.model.config.empty() + c.model.start.empty() >= 2, "model.config",
        c.model.config, "it or model.preset or model.start, one at most");
   check_data(c.data, need);
+  need(c.data.preferences.empty() || !c.model.start.empty(), "model.start", c.model.start,
+       "the folder of a model with data.preferences");
+  need(c.loss.center >= 0, "loss.center", c.loss.center, "0 (none) or more");
   need(c.batch.sequences >= 1, "batch.sequences", c.batch.sequences, "at least 1");
   need(c.batch.length >= 2, "batch.length", c.batch.length, "at least 2");
   need(c.batch.micro >= 0, "batch.micro", c.batch.micro, "0 (all at once) or more");

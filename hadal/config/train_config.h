@@ -39,7 +39,8 @@ struct DataSection {
   std::string text;                  // UTF-8
   std::vector<std::string> sources;  // instead of text: "PATH" or "PATH=WEIGHT"
   std::string chat;                  // instead: JSONL of chats
-  std::string held_out;              // of chat
+  std::string preferences;           // instead: JSONL of pairs of answers, for a reward model
+  std::string held_out;              // of chat and preferences
   std::string chat_template;         // of chat; "": the tokenizer's own
   std::string tokenizer;             // folder or tokenizer.json; "": learned from the text
   double held_out_share = 0.1;       // of a text: its end
@@ -51,9 +52,12 @@ struct DataSection {
     f("text", text, "UTF-8 text to learn from");
     f("sources", sources, "token shards to learn from instead, as PATH or PATH=WEIGHT");
     f("chat", chat, "JSONL of chats to learn the assistant's part of instead (docs/posttraining.md)");
-    f("held_out", held_out, "with data.chat: JSONL to measure on; empty: the last data.held_out_share of it");
+    f("preferences", preferences,
+      "JSONL of pairs of answers, from which a reward model learns, instead (docs/reward-models.md)");
+    f("held_out", held_out,
+      "with data.chat or data.preferences: JSONL to measure on; empty: the last data.held_out_share of it");
     f("chat_template", chat_template,
-      "with data.chat: v2, v3, r1, r1-0528, v3.1; empty: the tokenizer's own");
+      "with data.chat or data.preferences: v2, v3, r1, r1-0528, v3.1; empty: the tokenizer's own");
     f("tokenizer", tokenizer, "tokenizer.json or its folder; empty: the sources', or learned from the text");
     f("held_out_share", held_out_share, "share of the tokens, the end, that is only measured on");
     f("split_merged", split_merged,
@@ -127,6 +131,8 @@ struct LossSection {
   double expert_alpha = 0, device_alpha = 0, communication_alpha = 0;  // V2: 0.003, 0.05, 0.02
   double capacity_factor = 0;                                          // V2: 1.0
   double never_dropped_share = 0.1;
+  double center = 0;
+  bool margins = true;
   double bias_step = 3e-3;  // gamma; short runs need more than V3's 1e-3
   double bias_freeze_at = 0.966;
   void fields(auto&& f) {
@@ -140,6 +146,9 @@ struct LossSection {
     f("capacity_factor", capacity_factor,
       "V2's token dropping: a group of experts takes this many times the mean load; 0: all");
     f("never_dropped_share", never_dropped_share, "share of the sequences of which no token is dropped");
+    f("center", center,
+      "with data.preferences: of the squared sum of a pair's scores, which keeps them around 0; 0: none");
+    f("margins", margins, "with data.preferences: scores differ by the pair's \"margin\" at least, if it has one");
     f("bias_step", bias_step, "step of the balance bias a step of training; 0: no such balancing");
     f("bias_freeze_at", bias_freeze_at, "share of the run from which the balance bias stays");
   }

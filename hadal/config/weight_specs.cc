@@ -70,7 +70,11 @@ std::vector<WeightSpec> weight_specs(const ModelConfig& config) {
     for (size_t i = first; i < specs.size(); ++i) specs[i].layer = layer;
   }
   specs.push_back({"final_norm", {D}, WeightRole::kNorm});
-  if (!config.tied_head) specs.push_back({"head", {W, D}, WeightRole::kHead});
+  if (config.scores) {
+    specs.push_back({"score", {1, D}, WeightRole::kHead});
+  } else if (!config.tied_head) {
+    specs.push_back({"head", {W, D}, WeightRole::kHead});
+  }
   return specs;
 }
 

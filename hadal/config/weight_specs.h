@@ -11,7 +11,7 @@ namespace hadal {
 
 enum class WeightRole {
   kEmbedding,    // [W, D]
-  kHead,         // [W, D]
+  kHead,         // [W, D]; of a reward model [1, D]
   kMatrix,       // [out, in], block-FP8 in an official FP8 checkpoint
   kRouter,       // [E, D], never quantised
   kMtpProject,   // eh_proj [D, 2D], never quantised
@@ -37,7 +37,8 @@ struct WeightSpec {
   bool stacked() const { return shape.size() == 3; }  // one checkpoint tensor per leading index
 };
 
-// In checkpoint order: embedding, layers (MTP last), final norm, head (absent if tied).
+// In checkpoint order: embedding, layers (MTP last), final norm, head (absent if tied;
+// a reward model's is "score").
 std::vector<WeightSpec> weight_specs(const ModelConfig& config);
 
 }  // namespace hadal

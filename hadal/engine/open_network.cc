@@ -102,6 +102,7 @@ class Opener {
     if (full == "embedding") out_.embedding = matrix(tensor);
     if (full == "head") out_.head = matrix(tensor);
     if (full == "final_norm") out_.final_norm = vector(tensor);
+    if (full == "score") out_.score = vector(tensor);
     if (full.rfind("layers.", 0) != 0) return;
     const size_t dot = full.find('.', 7);
     LayerView& layer = out_.layers.at(std::stoul(full.substr(7, dot - 7)));
@@ -155,9 +156,10 @@ class Opener {
 
 }  // namespace
 
-NetworkWeights open_network(const std::filesystem::path& folder) {
+NetworkWeights open_network(const std::filesystem::path& folder, Purpose purpose) {
   const Checkpoint checkpoint = open_checkpoint(folder);
   const ModelConfig config = check_against(load_config(folder), checkpoint);
+  require_purpose(config, purpose, folder.string());
   return Opener(config, checkpoint).open();
 }
 

@@ -25,7 +25,7 @@ class Viewer {
 
   NetworkWeights view_all(const ModelWeights& weights) {
     out_.embedding = view(weights.embedding_WD), out_.head = view(weights.head_WD);
-    out_.final_norm = vector(weights.final_norm);
+    out_.final_norm = vector(weights.final_norm), out_.score = vector(weights.score_XD);
     for (size_t i = 0; i < weights.layers.size(); ++i)
       out_.layers.push_back(layer(weights.layers[i], out_.config.is_moe(static_cast<int64_t>(i))));
     keep(weights.embedding_WD), keep(weights.head_WD);

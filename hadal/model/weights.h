@@ -67,9 +67,12 @@ struct ModelWeights {
   Tensor embedding_WD;
   std::vector<LayerWeights> layers;  // main layers, then MTP modules
   Tensor final_norm;                 // [D]
-  Tensor head_WD;                    // the embedding itself where tied
+  Tensor head_WD;                    // the embedding itself where tied; undefined in a reward model
+  Tensor score_XD;                   // X: 1; of a reward model alone
   std::vector<Stage> part;           // what is here of the network, the rest is undefined; empty: all
-  void fields(auto&& f) { f("embedding", embedding_WD), f("final_norm", final_norm), f("head", head_WD); }
+  void fields(auto&& f) {
+    f("embedding", embedding_WD), f("final_norm", final_norm), f("head", head_WD), f("score", score_XD);
+  }
 };
 
 // Calls f(name, tensor) for every slot, defined or not, with the names of weight_specs().

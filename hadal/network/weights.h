@@ -51,7 +51,8 @@ struct NetworkWeights {
   WeightView embedding;           // [W, D]
   std::vector<LayerView> layers;  // main layers, then MTP modules
   const float* final_norm = nullptr;
-  WeightView head;  // [W, D]
+  WeightView head;               // [W, D]; N = 0 in a reward model
+  const float* score = nullptr;  // [D], of a reward model alone
   std::vector<std::shared_ptr<const void>> owner;
 };
 

@@ -130,6 +130,10 @@ class CountingComm : public Comm {
     for (const Outgoing& o : out) bytes += o.bytes;
     comm_.exchange(out, in);
   }
+  std::unique_ptr<Sending> begin_send(std::span<const Outgoing> out) override {
+    for (const Outgoing& o : out) bytes += o.bytes;
+    return comm_.begin_send(out);
+  }
   int64_t bytes = 0;
 
  private:

@@ -2,17 +2,19 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "hadal/base/json.h"
 #include "hadal/base/sha256.h"
 #include "hadal/base/text.h"
 #include "hadal/error.h"
 #include "hadal/posttrain/json_lines.h"
+#include "hadal/posttrain/judgement.h"
 
 namespace hadal {
 namespace {
 
-enum class Kind { kMessages, kCompletion, kText, kInstruction };
+enum class Kind { kMessages, kCompletion, kText, kInstruction, kJudged };
 
 const char* kind_name(Kind kind) {
   switch (kind) {
@@ -24,6 +26,8 @@ const char* kind_name(Kind kind) {
       return "text";
     case Kind::kInstruction:
       return "instruction and output";
+    case Kind::kJudged:
+      return "responses and critique";
   }
   return "";
 }
@@ -67,6 +71,7 @@ class Reader {
     if (line.has("prompt") && line.has("completion") && !line.has("label")) return Kind::kCompletion;
     if (line.has("text")) return Kind::kText;
     if (line.has("instruction") && line.has("output")) return Kind::kInstruction;
+    if (line.has("prompt") && line.has("responses") && line.has("critique")) return Kind::kJudged;
     const bool pair = line.has("chosen") && line.has("rejected");
     line.fail(pair ? "is a preference, from which reward models learn"
                    : "is none of messages, prompt and completion, text, instruction and output",
@@ -81,6 +86,8 @@ class Reader {
         return completion(line);
       case Kind::kText:
         return texts(line, "", line.text("text"));
+      case Kind::kJudged:
+        return judgement(line);
       case Kind::kInstruction:
         break;
     }
@@ -101,6 +108,17 @@ class Reader {
     if (messages.empty()) line.fail("has an empty prompt", "Say what is to be completed.");
     const size_t given = messages.size();
     for (ChatMessage& message : line.messages("completion")) messages.push_back(std::move(message));
+    return conversation(line, messages, given);
+  }
+
+  // What a judge writes about answers.
+  TrainedTokens judgement(const JsonLine& line) {
+    const JudgedAnswers answers = judged_answers(line);
+    std::vector<int64_t> order(answers.responses.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::vector<ChatMessage> messages = judge_messages(answers, order);
+    const size_t given = messages.size();
+    messages.push_back({.role = "assistant", .content = answers.critique});
     return conversation(line, messages, given);
   }
 

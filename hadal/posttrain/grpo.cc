@@ -78,7 +78,7 @@ bool GrpoTrainer::resume() {
   if (!found) return false;
   const int64_t workers = counters_.workers;
   const std::string data = counters_.data;
-  counters_ = restore(*found, model_, optimizer_, nullptr);
+  counters_ = restore(*found, model_, {&optimizer_}, nullptr);
   if (counters_.data != data)
     throw Error(ErrorCode::kInvalidArgument,
                 cat("[posttrain.resume] ", found->string(),

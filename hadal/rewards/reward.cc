@@ -14,14 +14,16 @@ namespace {
   throw Error(ErrorCode::kInvalidConfig, cat("[rewards.set] ", what));
 }
 
-// "name", "name:weight" or a JSON object, as an object.
+// "name", "name:weight", "name:path:weight" or a JSON object, as an object.
 Json parse_specification(const std::string& text) {
   if (!text.empty() && text[0] == '{') return parse_json(text, "reward");
   const size_t colon = text.find(':');
   Json out{{"name", text.substr(0, colon)}};
   if (colon == std::string::npos) return out;
+  const size_t last = text.rfind(':');
+  if (last != colon) out["path"] = text.substr(colon + 1, last - colon - 1);
   double weight = 0;
-  const char *begin = text.data() + colon + 1, *end = text.data() + text.size();
+  const char *begin = text.data() + last + 1, *end = text.data() + text.size();
   const auto [stop, error] = std::from_chars(begin, end, weight);
   if (error != std::errc() || stop != end || !std::isfinite(weight))
     refuse(cat("\"", text, "\": the weight is no number. Write name:weight, as in maths:1."));

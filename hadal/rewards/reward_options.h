@@ -42,6 +42,17 @@ class RewardOptions {
     refuse(cat("\"", key, "\" is \"", value, "\"", did_you_mean(value, allowed), "."));
   }
 
+  // A text that must be there and not empty.
+  std::string text(const char* key) {
+    known_.push_back(key);
+    if (!left_.contains(key)) refuse(cat("\"", key, "\" is missing. Write ", reward_, ":", key, ":weight."));
+    if (!left_[key].is_string() || left_[key].get_ref<const std::string&>().empty())
+      refuse(cat("\"", key, "\" is ", dump_json(left_[key]), ", need text."));
+    const std::string value = left_[key].get<std::string>();
+    left_.erase(key);
+    return value;
+  }
+
   // Call after the last option was read.
   void end() const {
     if (left_.empty()) return;

@@ -120,10 +120,10 @@ Outcome run_layout(const Variant& v, const MeshShape& shape) {
     BlockSlots block{slots, {}};
     const int64_t data_rank = mesh.data().rank(), block_begin = data_rank - mesh.experts().rank();
     for (int64_t r = block_begin; r <= block_begin + shape.experts; ++r)
-      block.first.push_back(first_slot(mesh.data(), n, r));
+      block.first.push_back(first_slot(n, r, mesh.data().size()));
     const auto row = [&](int64_t slot) { return slot < n ? slots[static_cast<size_t>(slot)].first : v.rows; };
-    const int64_t begin = row(first_slot(mesh.data(), n, data_rank)),
-                  end = row(first_slot(mesh.data(), n, data_rank + 1));
+    const int64_t first = first_slot(n, data_rank, mesh.data().size()), begin = row(first),
+                  end = row(first_slot(n, data_rank + 1, mesh.data().size()));
     ExchangedResults found =
         work.run(batch.rows(begin, end - begin), kLength + 1 + v.mtp_depth, block, mine, divisor);
     const size_t weights =
@@ -132,7 +132,7 @@ Outcome run_layout(const Variant& v, const MeshShape& shape) {
         summed(mesh.data(), sizes_of(config, share, false, mesh.data().size()), found.own, weights);
     const std::vector<Tensor> experts = summed(
         mesh.expert_data(), sizes_of(config, share, true, mesh.expert_data().size()), found.experts, weights);
-    const StepLoss numbers = sum_losses(mesh.data(), found.losses);
+    const StepLoss numbers = sum_losses(mesh.data(), first, found.losses);
     const std::lock_guard lock(mutex);
     size_t i = 0;
     for (const WeightSpec& spec : weight_specs(config)) {

@@ -152,6 +152,15 @@ Trainer::StepResults Trainer::run_slots(int64_t B, const LossConfig& loss) {
   const auto n = static_cast<int64_t>(slots.size()), d = ranks_.data_rank();
   const int64_t begin = first_slot(n, d, ranks_.data_ranks()),
                 end = first_slot(n, d + 1, ranks_.data_ranks());
+  const auto of_slots = [begin](SlotResults results) {
+    StepResults out{.first = begin, .losses = std::move(results.losses)};
+    out.gradients.push_back(std::move(results.gradients));
+    return out;
+  };
+  if (rows_.objective.run)
+    return of_slots(workers_->run(slots, begin, end, [&](const Transformer& replica, const RowSlot& slot) {
+      return rows_.objective.run(replica, counters_.next_row + slot.first, slot.rows, B);
+    }));
   const auto first_row = [&](int64_t slot) { return slot < n ? slots[static_cast<size_t>(slot)].first : B; };
   const int64_t row = counters_.next_row + first_row(begin), rows = first_row(end) - first_row(begin);
   TrainBatch batch{Tensor()};
@@ -163,10 +172,7 @@ Trainer::StepResults Trainer::run_slots(int64_t B, const LossConfig& loss) {
   if (ranks_.data()) targets = sum_over_ranks(*ranks_.data(), targets);
   const LossDivisor divisor{.targets = std::max<int64_t>(1, targets), .rows = B};
   if (ranks_.pipeline()) return run_stages({batch, slots, begin, end}, loss, divisor);
-  SlotResults results = workers_->run(batch, slots, begin, end, loss, divisor);
-  StepResults out{.first = begin, .losses = std::move(results.losses)};
-  out.gradients.push_back(std::move(results.gradients));
-  return out;
+  return of_slots(workers_->run(batch, slots, begin, end, loss, divisor));
 }
 
 Trainer::StepResults Trainer::run_stages(const PipelineSlots& slots, const LossConfig& loss,
@@ -256,14 +262,20 @@ void Trainer::record_loads() {
 
 void Trainer::record_eval() {
   if (ranks_.data_rank() != 0) return;  // waits for the others in the next step
-  if (!rows_.held_out_NX.defined() || rows_.held_out_NX.size(0) == 0) return;
-  const HeldOut found = measure();
-  const EvalRecord record{.step = counters_.step,
-                          .loss = found.loss,
-                          .bits_per_byte = found.bits_per_byte,
-                          .mtp_acceptance = found.mtp_acceptance,
-                          .max_vio = found.max_vio,
-                          .accuracy = found.accuracy};
+  EvalRecord record;
+  if (rows_.objective.measure) {
+    record = rows_.objective.measure(model_);
+    record.step = counters_.step;
+  } else {
+    if (!rows_.held_out_NX.defined() || rows_.held_out_NX.size(0) == 0) return;
+    const HeldOut found = measure();
+    record = {.step = counters_.step,
+              .loss = found.loss,
+              .bits_per_byte = found.bits_per_byte,
+              .mtp_acceptance = found.mtp_acceptance,
+              .max_vio = found.max_vio,
+              .accuracy = found.accuracy};
+  }
   if (hooks_.metrics) hooks_.metrics->add(record);
   if (hooks_.tensorboard) hooks_.tensorboard->add(record);
   if (hooks_.measured) hooks_.measured(record);

@@ -19,10 +19,20 @@
 
 namespace hadal {
 
+// What is trained other than the next token, on rows of its own. Weights that it does not use get no gradient.
+// Without `measure` nothing is measured.
+struct Objective {
+  // Forward and backward of rows first ... first + n - 1. Loss and gradient are their share of a step of
+  // `step_rows` rows: those of all slots add up to the step's.
+  std::function<StepLoss(const Transformer& replica, int64_t first, int64_t n, int64_t step_rows)> run;
+  std::function<EvalRecord(const Transformer& model)> measure;  // on held-out data
+};
+
 // What is trained and measured on.
 struct TrainRows {
   // Rows first ... first + n - 1 of T + 1 + J tokens, a pure function of the row number, without end.
   std::function<TrainBatch(int64_t first, int64_t n)> read;
+  Objective objective;               // instead of the next token, with no use for `read` or the held-out rows
   std::string fingerprint;           // changes when the data do; "": not checked
   Tensor held_out_NX;                // [N, T + 1 + J]; undefined or no rows: nothing is measured
   Tensor held_out_start_NX;          // first position of each token's document; undefined: not masked

@@ -59,16 +59,22 @@ void keep_held_out(std::vector<TrainedTokens> samples, const TrainConfig& config
 
 }  // namespace
 
-TrainingData chat_data(const TrainConfig& config, const ModelConfig& model,
-                       const std::filesystem::path& out) {
+Tokenizer start_tokenizer(const TrainConfig& config, const ModelConfig& model,
+                          const std::filesystem::path& out) {
   const std::string from = !config.data.tokenizer.empty() ? config.data.tokenizer : config.model.start;
   if (from.empty())
     throw Error(ErrorCode::kInvalidConfig,
-                "[cli.train] data.chat needs a tokenizer: data.tokenizer is empty and model.start too. Name "
-                "one.");
+                "[cli.train] chats and preferences need a tokenizer: data.tokenizer is empty and model.start "
+                "too. Name one.");
+  Tokenizer tokenizer = copy_tokenizer(from, out);
+  check_fits(tokenizer, model);
+  return tokenizer;
+}
+
+TrainingData chat_data(const TrainConfig& config, const ModelConfig& model,
+                       const std::filesystem::path& out) {
   TrainingData data;
-  data.tokenizer = copy_tokenizer(from, out);
-  check_fits(*data.tokenizer, model);
+  data.tokenizer = start_tokenizer(config, model, out);
   const auto format = chat_format(*data.tokenizer, config.data.chat_template);
   const int64_t longest = config.batch.length + 1;
   ChatData chats = read_chat_data(config.data.chat, *data.tokenizer, format, longest);

@@ -16,6 +16,7 @@
 #include "hadal/config/presets.h"
 #include "hadal/error.h"
 #include "hadal/planner.h"
+#include "hadal/posttrain/reward_step.h"
 #include "hadal/tensor/make.h"
 #include "hadal/train/gemm_peak.h"
 #include "hadal/train/run_folder.h"
@@ -60,7 +61,7 @@ std::string eval_text(const EvalRecord& r) {
     n += std::snprintf(text + n, sizeof text - static_cast<size_t>(n), format, value);
   };
   if (r.bits_per_byte) add(", %.3f bits per byte", *r.bits_per_byte);
-  if (r.accuracy) add(", %.1f %% of the tokens right", 100 * *r.accuracy);
+  if (r.accuracy) add(", %.1f %% right", 100 * *r.accuracy);
   if (r.max_vio) add(", MaxVio %.2f", *r.max_vio);
   if (!r.mtp_acceptance.empty()) add("; MTP guesses %.0f %% of the next tokens", 100 * r.mtp_acceptance[0]);
   return text;
@@ -109,6 +110,12 @@ void summarise(const Trainer& trainer, TrainEnd end, const fs::path& out) {
 
 StartWeights start_of(const TrainConfig& config) {
   if (config.model.start.empty()) return {};
+  if (!config.data.preferences.empty())
+    return [folder = config.model.start, seed = config.run.seed] {
+      if (load_config(folder).scores) return load_model(folder, DType::kF32, Purpose::kReward).weights();
+      const Transformer model = load_model(folder, DType::kF32);
+      return reward_weights(model.config(), model.weights(), seed);
+    };
   return [folder = config.model.start] { return load_model(folder, DType::kF32).weights(); };
 }
 
@@ -157,7 +164,10 @@ int TrainedModel::exit_code() const {
 }
 
 ModelConfig model_config_of(const TrainConfig& config) {
-  if (!config.model.start.empty()) return load_config(config.model.start);
+  if (!config.model.start.empty()) {
+    const ModelConfig start = load_config(config.model.start);
+    return config.data.preferences.empty() ? start : reward_config(start);
+  }
   return !config.model.config.empty() ? load_config(config.model.config)
                                       : preset(config.model.preset.empty() ? "tiny" : config.model.preset);
 }
@@ -220,6 +230,7 @@ TrainedModel train_in_folder(const TrainConfig& config, const TrainFlags& flags,
     const bool average = config.optimizer.export_ema && trainer.average();
     trainer.save_model_to(out, average);
     summarise(trainer, end, out);
+    if (data.finish) std::fputs(data.finish(trainer.model(), out).c_str(), stderr);
   }
   if (comm) barrier(*comm);
   return {.model = trainer.model(), .tokenizer = data.tokenizer, .end = end};

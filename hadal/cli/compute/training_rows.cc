@@ -173,7 +173,8 @@ TrainBatch to_batch(const RowBatch& rows) {
 
 TrainingData open_training_data(const TrainConfig& config, const ModelConfig& model, const fs::path& out,
                                 bool keep_tokenizer) {
-  TrainingData data = !config.data.chat.empty()  ? chat_data(config, model, out)
+  TrainingData data = !config.data.chat.empty()          ? chat_data(config, model, out)
+                      : !config.data.preferences.empty() ? preference_data(config, model, out)
                       : config.data.text.empty() ? source_data(config, model, out)
                                                  : text_data(config, model, out, keep_tokenizer);
   if (data.tokenizer) data.rows.token_bytes = token_byte_lengths(*data.tokenizer, model.vocab_size);
