@@ -69,8 +69,7 @@ void finish(RewardModelOptions& o) {
 void finish(JudgeOptions& o) {
   if (o.data.empty() == o.question.empty()) throw CLI::RequiredError("--data or --question");
   if (!o.question.empty() && o.answers.empty()) throw CLI::RequiredError("--answer");
-  if (o.question.empty() && !o.answers.empty())
-    throw CLI::ValidationError("--answer", "needs a --question");
+  if (o.question.empty() && !o.answers.empty()) throw CLI::ValidationError("--answer", "needs a --question");
   for (const std::string& text : o.answers) require_utf8(text, "--answer");
   require_utf8(o.question, "--question");
   require_utf8(o.reference, "--reference");
@@ -128,15 +127,8 @@ std::function<int(const Options&)> or_elsewhere(const std::function<int(const Op
   };
 }
 
-void add_commands(Commands& all, const Handlers& handlers, char** argv) {
+void add_serving(Commands& all, const Handlers& handlers, char** argv) {
   CLI::App& app = all.app;
-  app.set_version_flag("--version", version_text(), "print the version and exit");
-  app.require_subcommand(0, 1);  // at most one: a later argument that spells a command is an argument
-  app.name("hadal");
-  const auto help = std::make_shared<HelpText>();
-  help->column_width(34);
-  app.formatter(help);
-  app.set_help_flag("-h,--help", "print this and exit");
   all.add<RunOptions>(app, "run", "continue a text, or chat", add_run, handlers.run ? handlers.run : run_run);
   all.add<ServeOptions>(app, "serve", "answer over HTTP as the OpenAI API does, with a page to chat",
                         add_serve, run_serve);
@@ -144,6 +136,10 @@ void add_commands(Commands& all, const Handlers& handlers, char** argv) {
                                add_batch, run_batch);
   all.add(app, "logits", "write a model's logits for given token ids", add_logits,
           or_elsewhere(handlers.logits, handlers, "logits", argv));
+}
+
+void add_learning(Commands& all, const Handlers& handlers, char** argv) {
+  CLI::App& app = all.app;
   all.add(app, "train", "train a model on a text", add_train,
           or_elsewhere(handlers.train, handlers, "train", argv));
   all.add(app, "sft", "fine-tune a model on chats", add_sft,
@@ -169,6 +165,10 @@ void add_commands(Commands& all, const Handlers& handlers, char** argv) {
                           run_inspect);
   all.add<ConvertCommandOptions>(app, "convert", "write a checkpoint in another dtype", add_convert,
                                  run_convert);
+}
+
+void add_measuring(Commands& all) {
+  CLI::App& app = all.app;
   CLI::App& bench = *app.add_subcommand("bench", "speed of inference, as share of what the machine can do");
   for (const auto& [work, help] : {std::pair{"prefill", "prompts, by tokens a second"},
                                    {"decode", "one sequence, token by token"},
@@ -194,7 +194,10 @@ void add_commands(Commands& all, const Handlers& handlers, char** argv) {
   all.add<SandboxOptions>(sandbox, "check", "which walls this system gives", add_sandbox_check,
                           run_sandbox_check);
   all.add<PlotCommandOptions>(app, "plot", "curves of training runs as one HTML page", add_plot, run_plot);
+}
 
+void add_text_and_data(Commands& all) {
+  CLI::App& app = all.app;
   CLI::App& tokenizer = *app.add_subcommand("tokenizer", "encode, decode, train and look at tokenizers");
   using T = TokenizerOptions;
   all.add<T>(tokenizer, "encode", "text to token ids", add_tokenizer_encode, run_tokenizer_encode);
@@ -223,6 +226,21 @@ void add_commands(Commands& all, const Handlers& handlers, char** argv) {
              run_tasks_check);
   all.add<K>(tasks, "compare", "two results of hadal eval on the same tasks", add_tasks_compare,
              run_tasks_compare);
+}
+
+void add_commands(Commands& all, const Handlers& handlers, char** argv) {
+  CLI::App& app = all.app;
+  app.set_version_flag("--version", version_text(), "print the version and exit");
+  app.require_subcommand(0, 1);  // at most one: a later argument that spells a command is an argument
+  app.name("hadal");
+  const auto help = std::make_shared<HelpText>();
+  help->column_width(34);
+  app.formatter(help);
+  app.set_help_flag("-h,--help", "print this and exit");
+  add_serving(all, handlers, argv);
+  add_learning(all, handlers, argv);
+  add_measuring(all);
+  add_text_and_data(all);
   all.add<CompletionOptions>(app, "completion", "print a completion script for a shell", add_completion,
                              [&app](const CompletionOptions& o) { return run_completion(o, app); });
 }

@@ -127,14 +127,14 @@ struct RewardModelOptions {
 
 struct JudgeOptions {
   std::string model;
-  std::string data;                          // JSONL of judged answers
-  std::string keep, tasks;                   // files to write; "": none
-  std::string question, reference;           // instead of data
-  std::vector<std::string> answers;          // to the question
-  std::string chat_template;                 // "": the tokenizer's own
-  int64_t votes = 8;                         // judgements of each
+  std::string data;                  // JSONL of judged answers
+  std::string keep, tasks;           // files to write; "": none
+  std::string question, reference;   // instead of data
+  std::vector<std::string> answers;  // to the question
+  std::string chat_template;         // "": the tokenizer's own
+  int64_t votes = 8;                 // judgements of each
   double temperature = 1;
-  int64_t max_tokens = 256;                  // of a judgement
+  int64_t max_tokens = 256;  // of a judgement
   uint64_t seed = 0;
   int64_t threads = 0;
   bool json = false;

@@ -34,9 +34,9 @@ int run_reward_eval(const RewardModelOptions& o) {
   const PreferenceData data =
       read_preferences(o.data, *model.tokenizer(), model.format(), model.config().max_positions);
   if (data.pairs.empty())
-    throw Error(ErrorCode::kInvalidArgument, cat("[cli.reward_model] ", o.data, " has no pair that fits the ",
-                                                 "model's context of ", model.config().max_positions,
-                                                 " tokens. Give shorter answers."));
+    throw Error(ErrorCode::kInvalidArgument,
+                cat("[cli.reward_model] ", o.data, " has no pair that fits the ", "model's context of ",
+                    model.config().max_positions, " tokens. Give shorter answers."));
   if (data.dropped > 0)
     std::fprintf(stderr, "%lld pairs are longer than the model's context and are left out\n",
                  static_cast<long long>(data.dropped));
@@ -52,8 +52,9 @@ int run_reward_score(const RewardModelOptions& o) {
   const std::vector<int32_t> ids[] = {encode_exchange(*model.tokenizer(), model.format(), messages)};
   const double score = model.score(ids)[0];
   if (o.json) {
-    print(dump_json({{"score", score}, {"normalised", model.normalised(score)}, {"tokens", ids[0].size()}}, 1) +
-          "\n");
+    print(
+        dump_json({{"score", score}, {"normalised", model.normalised(score)}, {"tokens", ids[0].size()}}, 1) +
+        "\n");
     return 0;
   }
   char line[120];

@@ -156,27 +156,29 @@ void require_data_and_out(const TrainOptions& train, const char* data_key) {
 // SFT as a run of training with other defaults.
 void add_sft(CLI::App& app, SftOptions& o) {
   auto& f = o.train.flags = sft_defaults();
-  add_fine_tuning(app, o.model, o.train,
-                  {.data_key = "data.chat",
-                   .data = &f.data.chat,
-                   .data_help = "JSONL of chats, prompts and completions, or texts",
-                   .batch_help = "rows per step, each filled with whole samples",
-                   .length_help = "tokens a row; longer samples are cut. Default 1024, or the model's context",
-                   .epochs_help = "passes over the data; default 2"});
+  add_fine_tuning(
+      app, o.model, o.train,
+      {.data_key = "data.chat",
+       .data = &f.data.chat,
+       .data_help = "JSONL of chats, prompts and completions, or texts",
+       .batch_help = "rows per step, each filled with whole samples",
+       .length_help = "tokens a row; longer samples are cut. Default 1024, or the model's context",
+       .epochs_help = "passes over the data; default 2"});
   add_every_key(app, o.train, train_keys());
 }
 
 // A reward model in the same way.
 void add_reward_train(CLI::App& app, RewardTrainOptions& o) {
   auto& f = o.train.flags = reward_train_defaults();
-  add_fine_tuning(app, o.model, o.train,
-                  {.data_key = "data.preferences",
-                   .data = &f.data.preferences,
-                   .data_help = "JSONL of prompts with a chosen and a rejected answer",
-                   .batch_help = "pairs per step",
-                   .length_help = "tokens of prompt and answer; pairs with more are left out. Default 1024, or "
-                                  "the model's context",
-                   .epochs_help = "passes over the data; default 1"});
+  add_fine_tuning(
+      app, o.model, o.train,
+      {.data_key = "data.preferences",
+       .data = &f.data.preferences,
+       .data_help = "JSONL of prompts with a chosen and a rejected answer",
+       .batch_help = "pairs per step",
+       .length_help = "tokens of prompt and answer; pairs with more are left out. Default 1024, or "
+                      "the model's context",
+       .epochs_help = "passes over the data; default 1"});
   add_every_key(app, o.train, train_keys());
 }
 

@@ -190,7 +190,8 @@ class Reader {
     c.scores = names && names->is_array() && !names->empty() && match((*names)[0], kScoringArchitectures);
     const Json* labels = c.scores ? get(root_, "num_labels") : nullptr;
     if (labels && read_integer("num_labels", *labels, 1, kMaxId) != 1)
-      fail(ErrorCode::kUnsupported, "num_labels is ", brief(*labels), ", need 1: a reward model gives one score.");
+      fail(ErrorCode::kUnsupported, "num_labels is ", brief(*labels),
+           ", need 1: a reward model gives one score.");
   }
 
   void model_type(ModelConfig& c) const {
@@ -412,7 +413,8 @@ class Writer {
     if (written) out[key] = only;
   }
   void model_type(const ModelConfig& c) {
-    out["architectures"] = Json::array({hadal::word(c.scores ? kScoringArchitectures : kArchitectures, c.generation)});
+    out["architectures"] =
+        Json::array({hadal::word(c.scores ? kScoringArchitectures : kArchitectures, c.generation)});
     if (c.scores) out["num_labels"] = 1;
     out["model_type"] = hadal::word(kModelTypes, c.generation);
   }
@@ -455,7 +457,8 @@ ModelConfig parse_config(const Json& root, const std::string& source) {
     reader.fail(ErrorCode::kInvalidConfig, "not a JSON object. Give the config.json of a model.");
   ModelConfig config;
   visit_fields(config, reader);
-  if (config.scores) config = reward_config(config);  // what transformers saves keeps the language model's fields
+  if (config.scores)
+    config = reward_config(config);  // what transformers saves keeps the language model's fields
   check(config, source);
   return config;
 }

@@ -148,7 +148,8 @@ struct LossSection {
     f("never_dropped_share", never_dropped_share, "share of the sequences of which no token is dropped");
     f("center", center,
       "with data.preferences: of the squared sum of a pair's scores, which keeps them around 0; 0: none");
-    f("margins", margins, "with data.preferences: scores differ by the pair's \"margin\" at least, if it has one");
+    f("margins", margins,
+      "with data.preferences: scores differ by the pair's \"margin\" at least, if it has one");
     f("bias_step", bias_step, "step of the balance bias a step of training; 0: no such balancing");
     f("bias_freeze_at", bias_freeze_at, "share of the run from which the balance bias stays");
   }

@@ -4,7 +4,8 @@
 //   {"prompt": ..., "completion": ...}                     texts or lists of messages; the completion is
 //   learned
 //   {"text": ...}                                          all of it is learned
-//   {"prompt": ..., "responses": [...], "critique": ...}   judged answers (judgement.h); the critique is learned
+//   {"prompt": ..., "responses": [...], "critique": ...}   judged answers (judgement.h); the critique is
+//   learned
 //   {"instruction": ..., "input": ..., "output": ...}      read as prompt and completion
 //
 // Other keys are ignored. Torch-free.

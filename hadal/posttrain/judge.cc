@@ -67,8 +67,8 @@ std::vector<std::vector<Judgement>> Judge::judge(std::span<const JudgedAnswers> 
   std::vector<std::array<std::vector<Judgement>, 2>> by_order(items.size());
   for (size_t s = 0; s < samples.size(); ++s) {
     const auto [i, turned] = asked[s];
-    by_order[i][turned].push_back(read_judgement(std::move(samples[s].text), items[i],
-                                                 order_of(items[i].responses.size(), turned)));
+    by_order[i][turned].push_back(
+        read_judgement(std::move(samples[s].text), items[i], order_of(items[i].responses.size(), turned)));
   }
   std::vector<std::vector<Judgement>> out(items.size());
   for (size_t i = 0; i < items.size(); ++i) {
@@ -94,7 +94,8 @@ JudgeReport judge_report(std::span<const JudgedAnswers> items,
     report.disagreement += vote.disagreement / static_cast<double>(items.size());
     if (!items[i].reference || !items[i].match) continue;
     *items[i].match ? ++report.matching : ++report.differing;
-    false_reject += *items[i].match && vote.match != true, false_accept += !*items[i].match && vote.match == true;
+    false_reject += *items[i].match && vote.match != true,
+        false_accept += !*items[i].match && vote.match == true;
   }
   const auto share = [](int64_t part, int64_t all) {
     return static_cast<double>(part) / static_cast<double>(std::max<int64_t>(1, all));
@@ -136,8 +137,8 @@ std::string report_text(const JudgeReport& r) {
 std::string report_json(const JudgeReport& r) {
   Json right = Json::array();
   for (const auto& [k, share] : r.right) right.push_back({{"votes", k}, {"right", share}});
-  Json out{{"items", r.items},       {"judgements", r.judgements},     {"unjudged", r.unjudged},
-           {"valid", r.valid},       {"disagreement", r.disagreement}, {"right", right}};
+  Json out{{"items", r.items}, {"judgements", r.judgements},     {"unjudged", r.unjudged},
+           {"valid", r.valid}, {"disagreement", r.disagreement}, {"right", right}};
   if (r.matching + r.differing > 0)
     out["false_accept"] = r.false_accept, out["false_reject"] = r.false_reject;
   return dump_json(out, 1) + "\n";
@@ -153,10 +154,11 @@ std::string right_judgements(std::span<const JudgedAnswers> items,
       if (!right(one)) continue;
       std::vector<ChatMessage> chat = judge_messages(items[i], one.order);
       Json messages = messages_json(chat);
-      out += dump_json({{"prompt", messages},
-                        {"completion", messages_json(std::vector<ChatMessage>{
-                                           {.role = "assistant", .content = one.text}})}}) +
-             "\n";
+      out +=
+          dump_json({{"prompt", messages},
+                     {"completion",
+                      messages_json(std::vector<ChatMessage>{{.role = "assistant", .content = one.text}})}}) +
+          "\n";
     }
   }
   return out;

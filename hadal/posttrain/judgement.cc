@@ -106,7 +106,8 @@ JudgedAnswers judged_answers(const JsonLine& line) {
   if (!line.has("responses") || !line.object()["responses"].is_array() || line.is_empty("responses"))
     line.fail("\"responses\" is missing or no list of texts", "Give the answers to be judged.");
   for (const Json& response : line.object()["responses"]) {
-    if (!response.is_string()) line.fail("\"responses\" holds something that is no text", "Correct the line.");
+    if (!response.is_string())
+      line.fail("\"responses\" holds something that is no text", "Correct the line.");
     out.responses.push_back(response.get<std::string>());
   }
   if (line.has("reference")) out.reference = line.text("reference");
@@ -190,7 +191,8 @@ Vote count_votes(std::span<const Judgement> judgements, const JudgedAnswers& ans
   if (vote.valid == 0) return vote;
   if (answers.reference) {
     if (2 * yes != vote.valid) vote.match = 2 * yes > vote.valid;
-    vote.disagreement = static_cast<double>(std::min(yes, vote.valid - yes)) / static_cast<double>(vote.valid);
+    vote.disagreement =
+        static_cast<double>(std::min(yes, vote.valid - yes)) / static_cast<double>(vote.valid);
     return vote;
   }
   for (const std::vector<double>& of_one : scores) {

@@ -49,7 +49,7 @@ std::optional<bool> parse_match(std::string_view text);
 
 struct Judgement {
   std::string text;
-  std::vector<int64_t> order;  // in which the responses were shown
+  std::vector<int64_t> order;   // in which the responses were shown
   std::vector<int64_t> scores;  // of the responses in their own order; empty: not valid, or the other mode
   std::optional<bool> match;
   bool valid() const { return !scores.empty() || match.has_value(); }
@@ -60,10 +60,10 @@ Judgement read_judgement(std::string text, const JudgedAnswers& answers, std::ve
 // What the valid ones among some judgements say together: scores are added up, matches counted.
 struct Vote {
   int64_t valid = 0;
-  int64_t best = -1;                 // the one response with the highest sum; -1: none, or a tie
-  std::vector<double> mean_scores;   // of each response
-  std::optional<bool> match;         // none: a tie, or no valid one
-  double disagreement = 0;           // mean over responses of the deviation of their scores; share of the minority
+  int64_t best = -1;                // the one response with the highest sum; -1: none, or a tie
+  std::vector<double> mean_scores;  // of each response
+  std::optional<bool> match;        // none: a tie, or no valid one
+  double disagreement = 0;  // mean over responses of the deviation of their scores; share of the minority
 };
 Vote count_votes(std::span<const Judgement> judgements, const JudgedAnswers& answers);
 

@@ -16,21 +16,24 @@ using Scores = std::vector<int64_t>;
 TEST(Judgement, LastLineOfScoresCounts) {
   EXPECT_EQ(parse_scores("good\nScores: [3, 9]\nno:\n Scores: [7,2] ", 2), (Scores{7, 2}));
   EXPECT_EQ(parse_scores("Scores: [10]", 1), Scores{10});
-  for (const char* bad : {"", "Scores: [7, 3", "Scores: 7, 3", "Scores: [7]", "Scores: [7, 3, 1]", "Scores: [0, 3]",
-                          "Scores: [11, 3]", "Scores: [7.5, 3]", "Scores: [7, 3] sure", "Scores: [7, 3]\nScores: [",
-                          "The Scores: [7, 3]", "Scores: [7,, 3]", "Scores: []", "Scores: [99999999999999999999, 1]"})
+  for (const char* bad :
+       {"", "Scores: [7, 3", "Scores: 7, 3", "Scores: [7]", "Scores: [7, 3, 1]", "Scores: [0, 3]",
+        "Scores: [11, 3]", "Scores: [7.5, 3]", "Scores: [7, 3] sure", "Scores: [7, 3]\nScores: [",
+        "The Scores: [7, 3]", "Scores: [7,, 3]", "Scores: []", "Scores: [99999999999999999999, 1]"})
     EXPECT_FALSE(parse_scores(bad, 2)) << bad;
 }
 
 TEST(Judgement, MatchIsYesOrNo) {
   EXPECT_EQ(parse_match("Match: no\nMatch: yes"), true);
   EXPECT_EQ(parse_match("hm\nMatch: no"), false);
-  for (const char* bad : {"", "Match:", "Match: maybe", "Match: yes.", "yes"}) EXPECT_FALSE(parse_match(bad)) << bad;
+  for (const char* bad : {"", "Match:", "Match: maybe", "Match: yes.", "yes"})
+    EXPECT_FALSE(parse_match(bad)) << bad;
 }
 
 // Made of the pieces that a verdict is made of.
 TEST(Judgement, RandomTextNeverGivesScoresOutsideTheRange) {
-  const char* const pieces[] = {"Scores:", " ", "[", "]", ",", "7", "10", "0", "-", "\n", "Match:", "yes", "\xff", "e9"};
+  const char* const pieces[] = {"Scores:", " ", "[",  "]",      ",",   "7",    "10",
+                                "0",       "-", "\n", "Match:", "yes", "\xff", "e9"};
   int64_t valid = 0;
   for (uint64_t n = 0; n < 100'000; ++n) {
     std::string text = "Scores: [";

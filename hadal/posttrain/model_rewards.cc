@@ -51,24 +51,24 @@ class JudgeReward : public Reward {
   JudgeReward(const Json& json, int threads) {
     RewardOptions options("judge", json);
     const std::string path = options.text("path");
-    const JudgeConfig config{.votes = static_cast<int64_t>(options.number("votes", 4, 1, 64)),
-                             .temperature = options.number("temperature", 1, 0, 100),
-                             .max_tokens = static_cast<int64_t>(options.number("max_tokens", 256, 8, 1 << 16))};
+    const JudgeConfig config{
+        .votes = static_cast<int64_t>(options.number("votes", 4, 1, 64)),
+        .temperature = options.number("temperature", 1, 0, 100),
+        .max_tokens = static_cast<int64_t>(options.number("max_tokens", 256, 8, 1 << 16))};
     options.end();
     engine_.emplace(Engine::open(path, {.threads = threads}));
     if (!engine_->tokenizer())
       throw Error(ErrorCode::kNotFound, cat("[rewards.judge] ", path, " has no tokenizer.json. Add it."));
     const auto format = chat_format(*engine_->tokenizer(), "");
     if (!format)
-      throw Error(ErrorCode::kUnsupported,
-                  cat("[rewards.judge] ", path, " has no chat format, in which a judge is asked. Use a model ",
-                      "that was fine-tuned on chats."));
+      throw Error(ErrorCode::kUnsupported, cat("[rewards.judge] ", path,
+                                               " has no chat format, in which a judge is asked. Use a model ",
+                                               "that was fine-tuned on chats."));
     judge_.emplace(*engine_, *format, config);
   }
 
   RewardScore score(const Task& task, const Completion& completion) const override {
-    JudgedAnswers item{.prompt = prompt_messages(task),
-                       .responses = {completion.prefill + completion.text}};
+    JudgedAnswers item{.prompt = prompt_messages(task), .responses = {completion.prefill + completion.text}};
     if (task.verifier == "genrm" && !task.answer.empty()) item.reference = task.answer;
     const auto draw = static_cast<int64_t>(stream_id(item.responses[0] + task.id) >> 1);
     const std::lock_guard lock(mutex_);

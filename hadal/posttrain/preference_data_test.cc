@@ -4,8 +4,8 @@
 
 #include "hadal/base/file.h"
 #include "hadal/error.h"
-#include "hadal/posttrain/model_rewards.h"
 #include "hadal/posttrain/judge.h"
+#include "hadal/posttrain/model_rewards.h"
 #include "tests/support/temporary_folder.h"
 
 namespace hadal {
@@ -101,7 +101,8 @@ TEST(ModelRewards, NameTheirFolderAndSayWhatIsWrongWithIt) {
     }
     return "";
   };
-  EXPECT_NE(problem("rm:1").find("\"path\" is missing. Write rm:path:weight"), std::string::npos) << problem("rm:1");
+  EXPECT_NE(problem("rm:1").find("\"path\" is missing. Write rm:path:weight"), std::string::npos)
+      << problem("rm:1");
   EXPECT_NE(problem("rm:/no/such:1").find("/no/such"), std::string::npos);
   EXPECT_NE(problem("maths:x:1").find("unknown option \"path\""), std::string::npos) << problem("maths:x:1");
 }

@@ -17,7 +17,7 @@ namespace {
 // Sequences filled up behind their end, where nothing before can see.
 struct PaddedRows {
   int64_t rows = 0, length = 0;
-  std::vector<int32_t> ids;          // [rows, length]
+  std::vector<int32_t> ids;         // [rows, length]
   std::vector<int64_t> real, last;  // places of tokens; of each row's last token
 };
 
@@ -61,9 +61,8 @@ Tensor reward_scores(const Transformer& model, std::span<const std::vector<int32
     const Tensor real_T = from_ints(rows.real);
     for (const LayerTrace& layer : trace.layers)
       if (layer.is_moe)
-        loads->push_back({layer.layer, layer.routing.expert_TA.index_select(0, real_T)
-                                           .flatten()
-                                           .bincount({}, model.config().moe.num_experts)});
+        loads->push_back({layer.layer, layer.routing.expert_TA.index_select(0, real_T).flatten().bincount(
+                                           {}, model.config().moe.num_experts)});
   }
   const Tensor last_BD = hidden_BSD.flatten(0, 1).index_select(0, from_ints(rows.last));
   return last_BD.matmul(model.weights().score_XD.t()).squeeze(1);
@@ -79,8 +78,8 @@ StepLoss reward_step(const Transformer& model, std::span<const Preference* const
     margins.push_back(config.margins ? pair->margin : 0);
   }
   StepLoss out;
-  const Tensor score_B = reward_scores(
-      model, answers, {.products = config.products, .recompute = config.recompute}, &out.loads);
+  const Tensor score_B =
+      reward_scores(model, answers, {.products = config.products, .recompute = config.recompute}, &out.loads);
   std::vector<double> chosen, rejected;
   const std::vector<float> scores = to_floats(score_B.detach());
   for (size_t i = 0; i < n; ++i) chosen.push_back(scores[2 * i]), rejected.push_back(scores[2 * i + 1]);

@@ -145,8 +145,9 @@ TEST(RewardModel, FolderIsNoLanguageModelAndALanguageModelsIsNoRewardModel) {
 struct RewardRun {
   struct Killed {};
   // It dies after step `die_after`, before what that did is saved.
-  RewardRun(const std::filesystem::path& folder, int64_t steps, std::shared_ptr<std::vector<Preference>> pairs,
-            std::shared_ptr<std::vector<Preference>> held_out, int64_t die_after = -1)
+  RewardRun(const std::filesystem::path& folder, int64_t steps,
+            std::shared_ptr<std::vector<Preference>> pairs, std::shared_ptr<std::vector<Preference>> held_out,
+            int64_t die_after = -1)
       : store(folder / "checkpoints", 2, false, {}, [](const std::string&) {}),
         metrics(folder),
         trainer(config(steps), judge_model(),
@@ -213,8 +214,9 @@ TEST(RewardTraining, KilledAndResumedRunIsTheUnbrokenOneBitForBit) {
   for_each_weight(judge_model(), whole.trainer.model().weights(),
                   [&](const WeightSpec&, Tensor& w) { want.push_back(w); });
   size_t next = 0;
-  for_each_weight(judge_model(), resumed.trainer.model().weights(),
-                  [&](const WeightSpec& spec, Tensor& w) { EXPECT_TRUE(w.equal(want[next++])) << spec.name; });
+  for_each_weight(judge_model(), resumed.trainer.model().weights(), [&](const WeightSpec& spec, Tensor& w) {
+    EXPECT_TRUE(w.equal(want[next++])) << spec.name;
+  });
 }
 
 }  // namespace

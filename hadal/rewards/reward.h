@@ -85,8 +85,9 @@ class RewardSet {
 };
 
 // Each specification is "name", "name:weight", "name:path:weight" (of a reward with the option "path") or a
-// JSON object {"name", "weight", "gate", options of the reward}. Besides rewards there is "stop_properly:c", which acts on the total of answers that were cut by a
-// limit: 0 <= c <= 1 multiplies it, c < 0 takes its place. Throws invalid_config naming what is wrong.
+// JSON object {"name", "weight", "gate", options of the reward}. Besides rewards there is "stop_properly:c",
+// which acts on the total of answers that were cut by a limit: 0 <= c <= 1 multiplies it, c < 0 takes its
+// place. Throws invalid_config naming what is wrong.
 RewardSet reward_set(const std::vector<std::string>& specifications,
                      const RewardKinds& kinds = builtin_reward_kinds());
 

@@ -13,7 +13,8 @@
 namespace hadal {
 namespace {
 
-constexpr const char* kVerifiers[] = {"math", "choice", "exact", "countdown", "code", "genrm", "rm", "verdict"};
+constexpr const char* kVerifiers[] = {"math", "choice", "exact", "countdown",
+                                      "code", "genrm",  "rm",    "verdict"};
 
 [[noreturn]] void refuse(std::string_view source, const std::string& what) {
   throw Error(ErrorCode::kInvalidArgument, cat("[rewards.task] ", source, ": ", what));

@@ -19,8 +19,8 @@
 
 namespace hadal {
 
-// What is trained other than the next token, on rows of its own. Weights that it does not use get no gradient.
-// Without `measure` nothing is measured.
+// What is trained other than the next token, on rows of its own. Weights that it does not use get no
+// gradient. Without `measure` nothing is measured.
 struct Objective {
   // Forward and backward of rows first ... first + n - 1. Loss and gradient are their share of a step of
   // `step_rows` rows: those of all slots add up to the step's.

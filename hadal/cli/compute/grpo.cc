@@ -90,7 +90,8 @@ int train(const GrpoConfig& config, const GrpoOptions& o) {
   const auto changes = [&](const fs::path& file) { return result_changes(load_grpo_config(file), config); };
   folder.settle_config(grpo_config_toml(config), changes, o.force_config, note);
   const GrpoData data = open_data(config, model, out);
-  const RewardSet rewards = reward_set(config.tasks.rewards, reward_kinds(static_cast<int>(config.run.threads)));
+  const RewardSet rewards =
+      reward_set(config.tasks.rewards, reward_kinds(static_cast<int>(config.run.threads)));
   CheckpointStore checkpoints(folder.checkpoints(), config.checkpoint.keep, config.checkpoint.background,
                               files_beside(out), note);
   if (!folder.has_checkpoints())

@@ -63,11 +63,12 @@ TrainingData preference_data(const TrainConfig& config, const ModelConfig& model
                     " tokens that is not held out. Raise batch.length or give more."));
   const auto pairs = std::make_shared<const Pairs>(std::move(read.pairs));
   data.rows_per_epoch = std::ssize(*pairs);
-  data.summary = cat(with_commas(std::ssize(*pairs)), " pairs to learn from, ",
-                     with_commas(std::ssize(*held_out)), " held out, answers of up to ", read.longest,
-                     " tokens with their prompts\n");
+  data.summary =
+      cat(with_commas(std::ssize(*pairs)), " pairs to learn from, ", with_commas(std::ssize(*held_out)),
+          " held out, answers of up to ", read.longest, " tokens with their prompts\n");
   if (read.dropped > 0)
-    data.summary += cat(read.dropped, " pairs have an answer that is longer and are left out (batch.length)\n");
+    data.summary +=
+        cat(read.dropped, " pairs have an answer that is longer and are left out (batch.length)\n");
   data.rows.fingerprint = read.fingerprint;
   data.rows.objective = reward_objective(pairs, held_out,
                                          {.center = config.loss.center,
@@ -76,7 +77,7 @@ TrainingData preference_data(const TrainConfig& config, const ModelConfig& model
                                           .recompute = recompute_of(config.compute.recompute)},
                                          config.run.seed);
   data.finish = [held_out, name = config.data.chat_template](const Transformer& trained,
-                                                              const std::filesystem::path& folder) {
+                                                             const std::filesystem::path& folder) {
     return write_card(trained, *held_out, name, folder);
   };
   return data;

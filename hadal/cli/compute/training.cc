@@ -149,8 +149,7 @@ TrainedModel follow(const TrainConfig& config, ModelConfig model, Comm& comm) {
                   {.stop = &stop_asked(), .save = &save_asked(), .start = start_of(config), .comm = &comm});
   trainer.resume();
   const TrainEnd end = trainer.run();
-  if (end != TrainEnd::kFailed)
-    trainer.save_model_to(out, config.optimizer.export_ema && trainer.average());
+  if (end != TrainEnd::kFailed) trainer.save_model_to(out, config.optimizer.export_ema && trainer.average());
   barrier(comm);  // rank 0 has saved the model
   return {.model = trainer.model(), .tokenizer = data.tokenizer, .end = end};
 }

@@ -175,8 +175,8 @@ TrainingData open_training_data(const TrainConfig& config, const ModelConfig& mo
                                 bool keep_tokenizer) {
   TrainingData data = !config.data.chat.empty()          ? chat_data(config, model, out)
                       : !config.data.preferences.empty() ? preference_data(config, model, out)
-                      : config.data.text.empty() ? source_data(config, model, out)
-                                                 : text_data(config, model, out, keep_tokenizer);
+                      : config.data.text.empty()         ? source_data(config, model, out)
+                                                         : text_data(config, model, out, keep_tokenizer);
   if (data.tokenizer) data.rows.token_bytes = token_byte_lengths(*data.tokenizer, model.vocab_size);
   return data;
 }
