@@ -179,7 +179,7 @@ bool GrpoTrainer::update(const std::vector<AnswerGroup>& groups, ValuesRecord& v
           policy_step(*workers_, model_.config(), step_config, batch.samples, batch.divisor);
       if (pass == 0 && m == 0) require_near_sampling(result, first);
       if (!batch.samples.empty()) {
-        norm = optimizer_.norm(optimizer_.block_squares(result.gradients));
+        norm = global_norm(optimizer_.tensor_squares(optimizer_.block_squares(result.gradients)));
         if (!std::isfinite(norm)) return false;
         optimizer_.update(rate, norm, result.gradients);
       }
