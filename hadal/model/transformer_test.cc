@@ -34,7 +34,7 @@ TEST(Weights, EverySpecHasItsSlotAndNoSlotIsForgotten) {
   for_each_slot(empty_weights, [&](const std::string& name, Tensor&) {
     slots.insert(name.substr(name.rfind("layers.", 0) == 0 ? 9 : 0));
   });
-  for (const ModelConfig& c : {all_features(), v2_features()})
+  for (const ModelConfig& c : {all_features(), v2_features(), reward_config(all_features())})
     for (const WeightSpec& spec : weight_specs(c))
       specs.insert(spec.name.substr(spec.name.rfind("layers.", 0) == 0 ? 9 : 0));
   EXPECT_EQ(slots, specs);

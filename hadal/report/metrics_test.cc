@@ -213,10 +213,10 @@ TEST(Metrics, BadLinesAreNamedWithFileAndLine) {
       {"{\"kind\":\"load\",\"step\":3,\"layers\":[{\"layer\":1,\"load\":[1.5]}]}", "\"load\" holds 1.5"}};
   for (const auto& [line, what] : cases) {
     const TemporaryFolder folder;
-    write_run(folder.path(), 1, 2);  // run, step, step, eval, load: 5 lines
+    write_run(folder.path(), 1, 2);  // seven lines
     append_raw(folder / "metrics.jsonl", line + "\n");
     const std::string error = error_of(ErrorCode::kCorrupt, [&] { read_run(folder.path()); });
-    EXPECT_NE(error.find("metrics.jsonl line 6: "), std::string::npos) << error;
+    EXPECT_NE(error.find("metrics.jsonl line 8: "), std::string::npos) << error;
     EXPECT_NE(error.find(what), std::string::npos) << error;
   }
 }

@@ -105,7 +105,7 @@ TEST(Plot, RunsOfReinforcementHaveTheirOwnCharts) {
   }
   const std::string page = plot_html({run}, {});
   for (const char* title : {"Reward", "Right answers on held-out tasks, %", "KL to the reference"})
-    EXPECT_EQ(count(page, title), 1u) << title;
+    EXPECT_EQ(count(page, std::string("<figcaption>") + title), 1u) << title;
   EXPECT_EQ(count(page, "Entropy, nats"), 0u);
   EXPECT_EQ(nesting_fault(page), "");
 }

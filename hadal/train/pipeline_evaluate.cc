@@ -53,11 +53,12 @@ HeldOut completed(const RankLayout& ranks, const HeldOut& mine, const Evaluation
   Comm& pipeline = *ranks.pipeline();
   HeldOut found = mine;
   struct Numbers {
-    double loss, bits_per_byte;
+    double loss, bits_per_byte, accuracy;
     int64_t targets, bytes;
-  } numbers{mine.loss, mine.bits_per_byte.value_or(0), mine.targets, mine.bytes};
+  } numbers{mine.loss, mine.bits_per_byte.value_or(0), mine.accuracy, mine.targets, mine.bytes};
   broadcast(pipeline, &numbers, sizeof numbers, ranks.head_rank());
-  found.loss = numbers.loss, found.targets = numbers.targets, found.bytes = numbers.bytes;
+  found.loss = numbers.loss, found.accuracy = numbers.accuracy, found.targets = numbers.targets,
+  found.bytes = numbers.bytes;
   if (numbers.bytes > 0) found.bits_per_byte = numbers.bits_per_byte;
   broadcast(pipeline, found.mtp_acceptance.data(),
             static_cast<int64_t>(found.mtp_acceptance.size() * sizeof(double)), ranks.head_rank());
