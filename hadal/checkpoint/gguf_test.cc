@@ -175,7 +175,7 @@ TEST(Gguf, TokensAreWrittenWithTypesAndReadBackWithoutTheWholeJson) {
 
 TEST(Gguf, TheV3PreTokenizerIsRecognisedAndAnotherIsRefused) {
   TemporaryFolder folder;
-  fs::copy_file(golden_dir("tokenizer") / "tokenizer.json", folder / "tokenizer.json");
+  fs::copy_file(golden_tokenizer_file(), folder / "tokenizer.json");
   ModelConfig config = load_config(golden_dir("v3-tiny"));
   config.vocab_size = 129280;
   GgufWriter writer;
@@ -192,8 +192,7 @@ TEST(Gguf, TheV3PreTokenizerIsRecognisedAndAnotherIsRefused) {
   write_file(folder / "tokenizer.json", dump_json(root));
   EXPECT_EQ(problem_of([&] { add_gguf_tokenizer(writer, folder.path(), config); }), "no error");
   config.vocab_size = 1000;
-  fs::copy_file(golden_dir("tokenizer") / "tokenizer.json", folder / "tokenizer.json",
-                fs::copy_options::overwrite_existing);
+  fs::copy_file(golden_tokenizer_file(), folder / "tokenizer.json", fs::copy_options::overwrite_existing);
   EXPECT_NE(
       problem_of([&] { add_gguf_tokenizer(writer, folder.path(), config); }).find("outside the 1000 rows"),
       std::string::npos);

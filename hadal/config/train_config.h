@@ -160,7 +160,7 @@ struct ComputeSection {
   std::string recompute = "none";
   void fields(auto&& f) {
     f("precision", precision,
-      "of matrix products: f32, bf16 (fast with AVX512-BF16 on AMD, or AMX), f16 (twice f32's speed with "
+      "of matrix products: f32, bf16 (twice f32's speed with AVX512-BF16 on Zen 5), f16 (the same with "
       "AVX512-FP16, and refused without). Weights, gate, norms, loss and sums are f32");
     f("recompute", recompute,
       "in the backward pass, to save memory: none, selective (norms, MLA up-projections, SwiGLU), full");

@@ -17,15 +17,6 @@
 namespace hadal {
 namespace {
 
-AdamWConfig adamw_config(const OptimizerSection& o) {
-  return {.beta1 = o.beta1,
-          .beta2 = o.beta2,
-          .eps = o.eps,
-          .weight_decay = o.weight_decay,
-          .clip = o.clip,
-          .bf16_moments = o.bf16_moments};
-}
-
 // into = (1 - share) into + share from, all tensors.
 void mix_in(const ModelConfig& config, ModelWeights& into, const ModelWeights& from, double share) {
   NoGrad no_grad;

@@ -61,6 +61,15 @@ void update_wide(const Tensor& m, const Tensor& v, int64_t begin, int64_t end, a
 
 }  // namespace
 
+AdamWConfig adamw_config(const OptimizerSection& o) {
+  return {.beta1 = o.beta1,
+          .beta2 = o.beta2,
+          .eps = o.eps,
+          .weight_decay = o.weight_decay,
+          .clip = o.clip,
+          .bf16_moments = o.bf16_moments};
+}
+
 AdamW::AdamW(Transformer& model, const AdamWConfig& config, OptimizerShare share)
     : config_(config),
       weights_(trained_weights(model)),

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "hadal/config/train_config.h"
 #include "hadal/model/transformer.h"
 #include "hadal/train/loss.h"
 #include "hadal/train/shard_layout.h"
@@ -18,6 +19,8 @@ struct AdamWConfig {
   double clip = 1.0;          // global L2 norm of the gradient
   bool bf16_moments = false;  // m and v are kept in bf16, rounded to nearest even; computed in fp32
 };
+
+AdamWConfig adamw_config(const OptimizerSection& section);
 
 // Which of the ranks that share out the moments and the update this one is (ZeRO-1).
 struct OptimizerShare {

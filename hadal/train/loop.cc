@@ -24,15 +24,6 @@ Recompute recompute_of(const std::string& name) {
 
 constexpr int64_t kProbeSteps = 8;  // after which a run bounded by time fixes its number of steps
 
-AdamWConfig adamw_config(const OptimizerSection& o) {
-  return {.beta1 = o.beta1,
-          .beta2 = o.beta2,
-          .eps = o.eps,
-          .weight_decay = o.weight_decay,
-          .clip = o.clip,
-          .bf16_moments = o.bf16_moments};
-}
-
 LossConfig loss_config(const TrainConfig& c, double done) {
   return {.mtp_weight = mtp_weight(c.loss, done),
           .balance_alpha = c.loss.balance_alpha,

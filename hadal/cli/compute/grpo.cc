@@ -4,7 +4,6 @@
 
 #include <cstdio>
 
-#include "hadal/base/machine.h"
 #include "hadal/base/text.h"
 #include "hadal/checkpoint/load.h"
 #include "hadal/cli/compute/compute.h"
@@ -13,7 +12,6 @@
 #include "hadal/cli/compute/training.h"
 #include "hadal/cli/compute/training_rows.h"
 #include "hadal/cli/output.h"
-#include "hadal/planner.h"
 #include "hadal/posttrain/chat_data.h"
 #include "hadal/tensor/make.h"
 #include "hadal/train/run_folder.h"
@@ -67,20 +65,6 @@ void show_measured(const ValuesRecord& r) {
   std::fprintf(stderr, "; after %lld steps\n", static_cast<long long>(r.step));
 }
 
-RunRecord run_record(const GrpoConfig& config, const ModelConfig& model) {
-  const ModelSize size = model_size(model);
-  return {.model = config.policy.start,
-          .parameters = size.main.total() + size.mtp.total(),
-          .active_parameters = size.active.total(),
-          .machine = this_machine().cpu,
-          .threads = num_threads(),
-          .dtype = "f32",
-          .seed = config.run.seed,
-          .planned_steps = config.run.steps,
-          .num_experts = model.moe.num_experts,
-          .top_k = model.moe.top_k};
-}
-
 int train(const GrpoConfig& config, const GrpoOptions& o) {
   const TrainSignals signals;
   ModelConfig model = load_config(config.policy.start);
@@ -115,7 +99,7 @@ int train(const GrpoConfig& config, const GrpoOptions& o) {
   if (trainer.resume())
     std::fprintf(stderr, "%s: going on after step %lld\n", out.c_str(),
                  static_cast<long long>(trainer.counters().step));
-  metrics.begin(run_record(config, model));
+  metrics.begin(run_record(config.policy.start, model, config.run.seed, config.run.steps));
   TensorBoardWriter tensorboard(out / "tensorboard", trainer.counters().step + 1);
   trainer.use_tensorboard(&tensorboard);
   const TrainEnd end = trainer.run();

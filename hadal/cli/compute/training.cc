@@ -68,20 +68,12 @@ std::string eval_text(const EvalRecord& r) {
 }
 
 RunRecord run_record(const TrainConfig& config, const ModelConfig& model) {
-  const ModelSize size = model_size(model);
-  return {.model = !config.model.preset.empty()  ? config.model.preset
-                   : !config.model.start.empty() ? config.model.start
-                                                 : config.model.config,
-          .parameters = size.main.total() + size.mtp.total(),
-          .active_parameters = size.active.total(),
-          .machine = this_machine().cpu,
-          .threads = num_threads(),
-          .dtype = "f32",
-          .seed = config.run.seed,
-          .planned_steps = config.run.steps,
-          .tokens_per_step = config.batch.sequences * config.batch.length,
-          .num_experts = model.moe.num_experts,
-          .top_k = model.moe.top_k};
+  const std::string& name = !config.model.preset.empty()  ? config.model.preset
+                            : !config.model.start.empty() ? config.model.start
+                                                          : config.model.config;
+  RunRecord record = run_record(name, model, config.run.seed, config.run.steps);
+  record.tokens_per_step = config.batch.sequences * config.batch.length;
+  return record;
 }
 
 // Discards a finished run, or one of another configuration.
@@ -155,6 +147,20 @@ TrainedModel follow(const TrainConfig& config, ModelConfig model, Comm& comm) {
 }
 
 }  // namespace
+
+RunRecord run_record(const std::string& name, const ModelConfig& model, uint64_t seed, int64_t steps) {
+  const ModelSize size = model_size(model);
+  return {.model = name,
+          .parameters = size.main.total() + size.mtp.total(),
+          .active_parameters = size.active.total(),
+          .machine = this_machine().cpu,
+          .threads = num_threads(),
+          .dtype = "f32",
+          .seed = seed,
+          .planned_steps = steps,
+          .num_experts = model.moe.num_experts,
+          .top_k = model.moe.top_k};
+}
 
 int TrainedModel::exit_code() const {
   return end == TrainEnd::kStopped  ? kInterruptedTrainExit

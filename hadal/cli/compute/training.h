@@ -5,6 +5,7 @@
 
 #include "hadal/config/train_config.h"
 #include "hadal/model/transformer.h"
+#include "hadal/report/metrics.h"
 #include "hadal/tokenizer.h"
 #include "hadal/train/loop.h"
 
@@ -34,6 +35,9 @@ TrainedModel train_in_folder(const TrainConfig& config, const TrainFlags& flags 
 
 // Prints the memory that a step will need, by part.
 void print_dry_run(const TrainConfig& config);
+
+// What metrics.jsonl begins with: the model, this machine, the run.
+RunRecord run_record(const std::string& name, const ModelConfig& model, uint64_t seed, int64_t steps);
 
 // Preset or config.json of the configuration.
 ModelConfig model_config_of(const TrainConfig& config);
