@@ -32,19 +32,38 @@ void add_matrix(Sha256& hash, const WeightView& w) {
                 static_cast<size_t>(kPiece));
 }
 
-// The weights that decide what is in the cache, and the configuration.
+void add_floats(Sha256& hash, const float* x, int64_t n) {
+  if (x) hash.update(reinterpret_cast<const char*>(x), static_cast<size_t>(n) * sizeof(float));
+}
+
+void add_mlp(Sha256& hash, const MlpView& mlp) {
+  for (const WeightView* w : {&mlp.gate, &mlp.up, &mlp.down}) add_matrix(hash, *w);
+}
+
+void add_layer(Sha256& hash, const LayerView& layer, const ModelConfig& config) {
+  const int64_t D = config.width;
+  for (const float* norm : {layer.attention_norm, layer.ffn_norm, layer.mtp.embedding_norm,
+                            layer.mtp.hidden_norm, layer.mtp.final_norm})
+    add_floats(hash, norm, D);
+  const MlaView& mla = layer.mla;
+  add_floats(hash, mla.q_norm, config.mla.query_latent);
+  add_floats(hash, mla.kv_norm, config.mla.kv_latent);
+  for (const WeightView* w : {&mla.query, &mla.q_down, &mla.q_up, &mla.kv_down, &mla.kv_up, &mla.out,
+                              &layer.moe.router, &layer.mtp.project})
+    add_matrix(hash, *w);
+  add_floats(hash, layer.moe.balance_bias, static_cast<int64_t>(layer.moe.experts.size()));
+  add_mlp(hash, layer.mlp);
+  add_mlp(hash, layer.moe.shared);
+  for (const MlpView& expert : layer.moe.experts) add_mlp(hash, expert);
+}
+
+// The weights and the configuration.
 std::string fingerprint(const NetworkWeights& weights) {
   Sha256 hash;
   hash.update(config_json(weights.config));
-  add_matrix(hash, weights.embedding);
-  for (const LayerView& layer : weights.layers) {
-    for (const WeightView* w : {&layer.mla.query, &layer.mla.q_down, &layer.mla.q_up, &layer.mla.kv_down,
-                                &layer.mla.kv_up, &layer.mla.out, &layer.mlp.gate, &layer.mlp.down,
-                                &layer.moe.router, &layer.moe.shared.gate, &layer.mtp.project})
-      add_matrix(hash, *w);
-    for (const MlpView& expert : layer.moe.experts)
-      add_matrix(hash, expert.gate), add_matrix(hash, expert.down);
-  }
+  for (const WeightView* w : {&weights.embedding, &weights.head}) add_matrix(hash, *w);
+  add_floats(hash, weights.final_norm, weights.config.width);
+  for (const LayerView& layer : weights.layers) add_layer(hash, layer, weights.config);
   return hex(hash.finish());
 }
 

@@ -5,8 +5,10 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "hadal/base/json.h"
 #include "hadal/engine.h"
 #include "hadal/engine/page_table.h"
 #include "hadal/error.h"
@@ -46,6 +48,21 @@ class SavedCache : public testing::Test {
     for (const NewToken& token : answer.tokens)
       for (const TokenLogprob& one : token.logprobs) out.emplace_back(one.id, one.logprob);
     return out;
+  }
+
+  // The lowest bit of a tensor's first value, in place.
+  static void alter(const fs::path& file, const std::string& name) {
+    std::fstream data(file, std::ios::binary | std::ios::in | std::ios::out);
+    uint64_t size = 0;
+    data.read(reinterpret_cast<char*>(&size), sizeof size);
+    std::string header(size, ' ');
+    data.read(header.data(), static_cast<std::streamsize>(size));
+    const auto at = static_cast<std::streamoff>(
+        8 + size + parse_json(header, "header").at(name).at("data_offsets").at(0).get<uint64_t>());
+    data.seekg(at);
+    const int byte = data.get();
+    data.seekp(at);
+    data.put(static_cast<char>(byte ^ 1));
   }
 
   static std::string error(Engine& engine, const fs::path& file) {
@@ -119,6 +136,27 @@ TEST_F(SavedCache, OfAnotherModelOrFormatIsRefused) {
   EngineConfig config{.threads = 1, .cache_tokens = 512, .reuse_prefixes = false};
   Engine without = Engine::open(golden_dir("v3-mtp"), config);
   EXPECT_NE(error(without, path()).find("reuse_prefixes"), std::string::npos);
+}
+
+TEST_F(SavedCache, OfAModelThatDiffersInOneTensorIsRefused) {
+  Engine first = open();
+  first.generate(request(200));
+  first.save_cache(path());
+  const std::string layer = "model.layers.1.", expert = "mlp.experts.1.";
+  for (const std::string& name :
+       {"model.norm.weight" + std::string(), "lm_head.weight" + std::string(),
+        layer + "input_layernorm.weight", layer + "self_attn.kv_a_layernorm.weight",
+        layer + "mlp.gate.e_score_correction_bias", layer + expert + "up_proj.weight",
+        layer + "mlp.shared_experts.down_proj.weight"}) {
+    SCOPED_TRACE(name);
+    fs::copy(golden_dir("v3-mtp"), folder_ / "model", fs::copy_options::recursive);
+    alter(folder_ / "model" / "model.safetensors", name);
+    EngineConfig config{.threads = 1, .cache_tokens = 2048, .cache_dtype = "f32"};
+    config.speculation = Speculation::kOn;
+    Engine other = Engine::open(folder_ / "model", config);
+    EXPECT_NE(error(other, path()).find("another model"), std::string::npos);
+    fs::remove_all(folder_ / "model");
+  }
 }
 
 TEST_F(SavedCache, CutShortOrAlteredAnywhereIsRefusedAndChangesNothing) {

@@ -147,6 +147,18 @@ Network::SplitRows Network::split_rows(const AttentionGroup& group, int64_t spli
   return {first_key, L, skip, M};
 }
 
+// Before page `key` of a split is read: the page that this worker reads after it, of this split or of its
+// next.
+void Network::prefetch_keys(const AttentionGroup& group, int64_t split, int64_t key, int64_t index,
+                            const Step& step, const LatentPages& pages) const {
+  int64_t next = split * kSplitKeys + key + kPageTokens;
+  if (next % kSplitKeys == 0 && step.by_split) next += (pool_.size() - 1) * kSplitKeys;
+  const int64_t count = std::min(kPageTokens, group.position + group.tokens - next);
+  if (count > 0)
+    pages.prefetch(index, step.sequences[group.sequence].pages[static_cast<size_t>(next / kPageTokens)],
+                   count);
+}
+
 // One split of keys for the rows (token, head) of a group: max, sum [tokens*H], out [tokens*H, C]. Rows whose
 // token sees no key of the split are left alone.
 void Network::attend_split(const AttentionGroup& group, int64_t split, int64_t index, const Step& step,
@@ -168,6 +180,7 @@ void Network::attend_split(const AttentionGroup& group, int64_t split, int64_t i
   float* score = own.score.data();
   for (int64_t key = 0, p = 0; key < L; key += kPageTokens, ++p) {
     const int64_t count = std::min(kPageTokens, L - key);
+    prefetch_keys(group, split, key, index, step, pages);
     rows[p] = pages.read(index, page[static_cast<size_t>((first_key + key) / kPageTokens)], count,
                          own.keys.data() + key * width);
     kernels.dot_rows({WeightFormat::kF32, count, width, rows[p]}, ws_->query_rows.data(), query, M,

@@ -20,6 +20,7 @@ void Network::attend_split_bf16(const AttentionGroup& group, int64_t split, int6
   float* score = own.score.data();
   for (int64_t key = 0, p = 0; key < r.L; key += kPageTokens, ++p) {
     const int64_t count = std::min(kPageTokens, r.L - key);
+    prefetch_keys(group, split, key, index, step, pages);
     rows[p] = pages.read_bf16(index, page[static_cast<size_t>((r.first_key + key) / kPageTokens)], count,
                               own.keys.data() + key * width, own.cached.data() + key * width);
     half.pack_rows(rows[p], width, own.key_units.data(), count, width);

@@ -142,6 +142,12 @@ void LatentPages::write(int64_t layer, int32_t page_id, int64_t offset, const fl
   }
 }
 
+void LatentPages::prefetch(int64_t layer, int32_t page, int64_t count) const {
+  constexpr int64_t kLine = 64;
+  const std::byte* from = this->page(layer, page);
+  for (int64_t at = 0; at < count * row_bytes_; at += kLine) __builtin_prefetch(from + at, 0, 2);
+}
+
 void LatentPages::move(int64_t layer, PageMove pages, int64_t count, const float* cos, const float* sin) {
   std::byte* to = page(layer, pages.to);
   if (pages.from != pages.to)

@@ -56,6 +56,9 @@ class LatentPages {
   const uint16_t* read_bf16(int64_t layer, int32_t page, int64_t count, float* scratch,
                             uint16_t* rounded) const;
 
+  // Asks for the first `count` rows of a page to be brought near: reads wait for memory otherwise.
+  void prefetch(int64_t layer, int32_t page, int64_t count) const;
+
   // Copies the first `count` rows of page `from` to page `to` (which may be the same) and turns the pairs of
   // each key by the angle of (cos, sin) [count, R/2]. Latents stay bit for bit.
   void move(int64_t layer, PageMove pages, int64_t count, const float* cos, const float* sin);

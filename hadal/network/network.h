@@ -98,6 +98,8 @@ class Network {
                     const LatentPages& pages, int worker, float* max, float* sum, float* out);
   void attend_split_bf16(const AttentionGroup& group, int64_t split, int64_t index, const Step& step,
                          const LatentPages& pages, int worker, float* max, float* sum, float* out);
+  void prefetch_keys(const AttentionGroup& group, int64_t split, int64_t key, int64_t index, const Step& step,
+                     const LatentPages& pages) const;
   // For the query rows (token, head) of a group that see keys of a split, M from the skip-th on: how many of
   // its keys each one sees.
   struct SplitRows {
