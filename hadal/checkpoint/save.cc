@@ -35,7 +35,7 @@ NamedTensors named_tensors(const ModelConfig& config, const ModelWeights& weight
     const auto found = tensors.find(specs[part.spec].name);
     if (found == tensors.end()) continue;  // of another part of the model
     const Tensor& whole = found->second;
-    const Tensor slot = (part.expert < 0 ? whole : whole.select(0, part.expert)).detach().contiguous();
+    const Tensor slot = (part.expert < 0 ? whole : whole.select(0, part.expert)).detach().cpu().contiguous();
     const bool is_bf16 = slot.scalar_type() == at::kBFloat16;
     HADAL_CHECK(is_bf16 || slot.scalar_type() == at::kFloat) << part.hf_name;
     named.heads.push_back({part.hf_name, is_bf16 ? ElementType::kBF16 : ElementType::kF32, part.shape});

@@ -7,6 +7,7 @@
 #include <sstream>
 #include <thread>
 
+#include "hadal/base/cuda_driver.h"
 #include "hadal/base/json.h"
 #include "hadal/base/machine.h"
 #include "hadal/base/text.h"
@@ -19,8 +20,31 @@
 namespace hadal {
 namespace {
 
+std::string capability(const CudaDevice& gpu) {
+  return cat(gpu.major, ".", gpu.minor);
+}
+
+Json gpus_json(const CudaDevices& gpus) {
+  Json all = Json::array();
+  for (const CudaDevice& gpu : gpus.devices)
+    all.push_back({{"name", gpu.name}, {"memory_bytes", gpu.memory_bytes}, {"capability", capability(gpu)}});
+  return all;
+}
+
+// "NVIDIA H100 80GB HBM3, 79.2 GiB, compute capability 9.0 (cuda:0)"
+std::string gpus_text(const CudaDevices& gpus) {
+  std::string text;
+  for (size_t i = 0; i < gpus.devices.size(); ++i) {
+    const CudaDevice& gpu = gpus.devices[i];
+    text += cat(i > 0 ? "\n               " : "", gpu.name, ", ", human_bytes(gpu.memory_bytes),
+                ", compute capability ", capability(gpu), " (cuda:", i, ")");
+  }
+  return text.empty() ? "none: " + gpus.problem : text;
+}
+
 int info_machine(bool json) {
   const Machine machine = this_machine();
+  const CudaDevices gpus = cuda_devices();
   const std::string compute = find_compute(), torch = libtorch_folder();
   const bool torch_there = !torch.empty() && std::filesystem::exists(torch);
   if (json) {
@@ -31,6 +55,7 @@ int info_machine(bool json) {
                       {"kernels", infer_kernels().isa},
                       {"cores", machine.cores},
                       {"memory_bytes", machine.memory_bytes},
+                      {"gpus", gpus_json(gpus)},
                       {"memory_available_bytes", machine.available_bytes},
                       {"hadal_compute", compute.empty() ? Json() : Json(compute)},
                       {"libtorch", torch_there ? Json(torch) : Json()}};
@@ -43,7 +68,8 @@ int info_machine(bool json) {
             one_line(machine.cpu), "\nisa            ", isa.empty() ? "none of those hadal looks for" : isa,
             "\nkernels        ", infer_kernels().isa, " (HADAL_ISA chooses another)", "\ncores          ",
             machine.cores, "\nmemory         ", human_bytes(machine.memory_bytes), ", ",
-            human_bytes(machine.available_bytes), " available\nhadal-compute  ",
+            human_bytes(machine.available_bytes), " available\nGPU            ", gpus_text(gpus),
+            "\nhadal-compute  ",
             compute.empty() ? "not found: train, eval, logits and quickstart need it" : compute,
             "\nLibTorch       ",
             torch_there     ? torch

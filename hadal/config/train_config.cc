@@ -104,6 +104,27 @@ bool is_layer_list(const std::string& text) {
   return true;
 }
 
+bool is_device(const std::string& name) {
+  if (name == "cpu" || name == "cuda") return true;
+  return name.starts_with("cuda:") && name.size() > 5 && name.size() <= 8 &&
+         name.find_first_not_of("0123456789", 5) == std::string::npos;
+}
+
+void check_compute(const TrainConfig& c, auto&& need) {
+  need(is_device(c.compute.device), "compute.device", c.compute.device, "cpu, cuda or cuda:N");
+  const bool cpu = c.compute.device == "cpu";
+  need(is_one_of(c.compute.precision, {"f32", "bf16", "f16"}), "compute.precision", c.compute.precision,
+       "f32, bf16 or f16");
+  need(cpu || c.compute.precision != "f16", "compute.precision", c.compute.precision,
+       "f32 or bf16 with compute.device cuda");
+  need(is_one_of(c.compute.recompute, {"none", "selective", "full"}), "compute.recompute",
+       c.compute.recompute, "none, selective or full");
+  need(cpu || c.batch.workers <= 1, "batch.workers", c.batch.workers, "0 or 1 with compute.device cuda");
+  need(cpu || c.data.preferences.empty(), "compute.device", c.compute.device, "cpu with data.preferences");
+  need(cpu || c.parallel.pipeline == 1, "parallel.pipeline", c.parallel.pipeline,
+       "1 with compute.device cuda, which is of one process");
+}
+
 void check_parallel(const ParallelSection& p, auto&& need) {
   need(p.pipeline >= 1, "parallel.pipeline", p.pipeline, "1 (none) or more");
   need(is_one_of(p.schedule, {"gpipe", "1f1b", "interleaved", "zb-h1", "zb-v", "dualpipe", "dualpipe-v"}),
@@ -172,10 +193,7 @@ void check(const TrainConfig& c, const std::string& source) {
   need(c.loss.capacity_factor >= 0, "loss.capacity_factor", c.loss.capacity_factor, "0 (all) or more");
   need(share(c.loss.never_dropped_share), "loss.never_dropped_share", c.loss.never_dropped_share,
        "a share from 0 to 1");
-  need(is_one_of(c.compute.precision, {"f32", "bf16", "f16"}), "compute.precision", c.compute.precision,
-       "f32, bf16 or f16");
-  need(is_one_of(c.compute.recompute, {"none", "selective", "full"}), "compute.recompute",
-       c.compute.recompute, "none, selective or full");
+  check_compute(c, need);
   need(c.loss.bias_step >= 0, "loss.bias_step", c.loss.bias_step, "0 or more");
   check_parallel(c.parallel, need);
   need(c.checkpoint.every >= 0, "checkpoint.every", c.checkpoint.every, "0 (at the end) or more");

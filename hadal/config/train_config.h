@@ -156,9 +156,11 @@ struct LossSection {
 };
 
 struct ComputeSection {
+  std::string device = "cpu";
   std::string precision = "f32";
   std::string recompute = "none";
   void fields(auto&& f) {
+    f("device", device, "where training computes: cpu, cuda (the first GPU) or cuda:N (docs/cuda.md)");
     f("precision", precision,
       "of matrix products: f32, bf16 (twice f32's speed with AVX512-BF16 on Zen 5), f16 (the same with "
       "AVX512-FP16, and refused without). Weights, gate, norms, loss and sums are f32");

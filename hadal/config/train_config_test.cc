@@ -112,6 +112,24 @@ TEST(TrainConfig, WhatOnlyDocumentsHaveIsRefusedOfATextAndTheOtherWayRound) {
   }
 }
 
+TEST(TrainConfig, WhatAGpuDoesNotDoIsRefused) {
+  const auto with = [](const std::string& device, const std::string& key, const std::string& value) {
+    TrainConfig config;
+    config.run.steps = 1, config.data.text = "x";
+    config.compute.device = device;
+    if (!key.empty()) set_train_key(config, key, value, "f");
+    return problem([&] { check(config, "f"); });
+  };
+  for (const char* device : {"cpu", "cuda", "cuda:0", "cuda:12"}) EXPECT_EQ(with(device, "", ""), "no error");
+  for (const char* device : {"", "gpu", "cuda:", "cuda:x", "cuda:1234"})
+    EXPECT_NE(with(device, "", "").find("need cpu, cuda or cuda:N"), std::string::npos) << device;
+  for (const auto& [key, value] :
+       {std::pair{"compute.precision", "f16"}, {"batch.workers", "2"}, {"parallel.pipeline", "2"}}) {
+    EXPECT_EQ(with("cpu", key, value), "no error") << key;
+    EXPECT_NE(with("cuda", key, value).find(key), std::string::npos) << key;
+  }
+}
+
 TEST(TrainConfig, LayoutsOfRanksAreChecked) {
   for (const auto& [key, value] : {std::pair{"parallel.pipeline", "0"},
                                    {"parallel.schedule", "dualpipe-x"},

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "hadal/network/routing.h"
+#include "hadal/tensor/device.h"
 #include "hadal/tensor/make.h"
 #include "hadal/tensor/shape.h"
 
@@ -42,6 +43,7 @@ Tensor choose_experts_reference(const MoeConfig& moe, const Tensor& affinity_TE,
 }
 
 Tensor choose_experts(const MoeConfig& moe, const Tensor& affinity_TE, const Tensor& bias_E) {
+  if (is_plain(affinity_TE)) return choose_experts_reference(moe, affinity_TE, bias_E);
   const int64_t T = affinity_TE.size(0), E = moe.num_experts, A = moe.top_k;
   HADAL_SHAPE(affinity_TE, T, E);
   const bool biased = moe.choice == Choice::kGroupTopTwo;

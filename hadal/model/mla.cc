@@ -8,6 +8,7 @@
 #include "hadal/ops/linear.h"
 #include "hadal/ops/rms_norm.h"
 #include "hadal/ops/tensor_sum.h"
+#include "hadal/tensor/device.h"
 #include "hadal/tensor/make.h"
 #include "hadal/tensor/shape.h"
 
@@ -24,8 +25,9 @@ Tensor attend(const Tensor& query, const Tensor& key, const Tensor& value, doubl
   const int64_t S = query.size(2), L = key.size(2);
   Tensor score_BHSL = query.to(at::kFloat).matmul(key.to(at::kFloat).transpose(2, 3)) * scale;
   if (S > 1) {
-    const Tensor query_position = arange(L - S, L).unsqueeze(1);
-    score_BHSL = score_BHSL.masked_fill(arange(0, L).gt(query_position), -INFINITY);
+    const Tensor query_position = on_device(arange(L - S, L), query.device()).unsqueeze(1);
+    score_BHSL =
+        score_BHSL.masked_fill(on_device(arange(0, L), query.device()).gt(query_position), -INFINITY);
   }
   return score_BHSL.softmax(-1).matmul(value.to(at::kFloat)).to(query.scalar_type());
 }
@@ -120,7 +122,7 @@ Tensor mla_training(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_B
   const bool keeps_inputs = pass.recompute == Recompute::kSelective;
   const AttentionSizes sizes{mla.num_heads, mla.nope_dim, mla.rope_dim, mla.value_dim,
                              scale,         keeps_inputs, products};
-  if (const auto format = half_format(products); format && mla.query_latent > 0) {
+  if (const auto format = half_format(products, x_BSD); format && mla.query_latent > 0) {
     const MlaInputs in = half_mla_inputs(
         *format, x_BSD, {w.q_down, w.q_norm, w.q_up, w.kv_down, w.kv_norm, w.kv_up}, kLatentNormEps);
     return fused_attention(sizes, in.query, in.kv, in.rope_key, angles, pass.segment_start_BS);

@@ -4,6 +4,7 @@
 
 #include "hadal/base/check.h"
 #include "hadal/model/choose_experts.h"
+#include "hadal/ops/expert_order.h"
 #include "hadal/ops/fused.h"
 #include "hadal/ops/half.h"
 #include "hadal/ops/linear.h"
@@ -38,7 +39,7 @@ Routing route(const MoeConfig& moe, const Tensor& logit_TE, const Tensor& bias_E
 Tensor mlp(const MlpWeights& w, const Tensor& in, const TrainingPass& pass) {
   HADAL_CHECK(!pass.tensor_sum || pass.products == Products::kF32) << "matrices are cut in fp32";
   const Tensor x = into_parts(in, pass.tensor_sum);
-  if (const auto format = half_format(pass.products)) return half_mlp(*format, x, w.gate, w.up, w.down);
+  if (const auto format = half_format(pass.products, x)) return half_mlp(*format, x, w.gate, w.up, w.down);
   const Tensor gate = linear(x, w.gate, pass.products), up = linear(x, w.up, pass.products);
   const Tensor hidden = x.scalar_type() == at::kFloat ? fused_swiglu(gate, up) : silu(gate) * up;
   const Tensor y = linear(hidden, w.down, pass.products);
@@ -53,7 +54,7 @@ Tensor experts_reference(const ExpertWeights& w, const Tensor& x_TD, const Routi
   HADAL_SHAPE(x_TD, T, D);
   const Tensor flat_U = routing.expert_TA.flatten();
   const auto [sorted_U, order_U] = flat_U.sort(std::optional<bool>(true), 0);
-  const std::vector<int64_t> count_E = to_ints(flat_U.bincount({}, E));
+  const std::vector<int64_t> count_E = to_ints(expert_counts(routing.expert_TA, E));
   const Tensor copy_UD = x_TD.index_select(0, order_U.floor_divide(A));
 
   // unbind, not select: its backward stacks the experts' gradients once.
@@ -81,7 +82,8 @@ MoeOutput moe_block(const MoeConfig& moe, const MoeWeights& w, const Tensor& x_T
   Routing kept = result.routing;
   if (pass.kept_slots) kept.weight_TA = kept.weight_TA * pass.kept_slots(result.routing);
   const ExpertWeights& e = w.experts;
-  if (const auto format = half_format(pass.products); format && w.shared.gate.defined() && !pass.exchange) {
+  if (const auto format = half_format(pass.products, x_TD);
+      format && w.shared.gate.defined() && !pass.exchange) {
     result.y_TD = half_moe(*format, x_TD, kept.expert_TA, kept.weight_TA, e.gate_EMD, e.up_EMD, e.down_EDM,
                            w.shared.gate, w.shared.up, w.shared.down);
     return result;

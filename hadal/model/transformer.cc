@@ -7,6 +7,7 @@
 #include "hadal/ops/linear.h"
 #include "hadal/ops/rms_norm.h"
 #include "hadal/ops/tensor_sum.h"
+#include "hadal/tensor/device.h"
 #include "hadal/tensor/make.h"
 #include "hadal/tensor/shape.h"
 
@@ -40,7 +41,12 @@ Transformer::Transformer(ModelConfig config, ModelWeights weights, const WeightS
     const bool by_sender = spec.split == WeightSplit::kExperts && tensor.dim() == 4;
     HADAL_CHECK(tensor.sizes().slice(by_sender ? 1 : 0).equals(shape)) << spec.name;
     if (spec.role != WeightRole::kBalanceBias) dtype_ = tensor.scalar_type();
+    device_ = tensor.device();
   });
+}
+
+RopeAngles Transformer::angles(int64_t begin, int64_t end) const {
+  return rope_angles(config_.mla, on_device(arange(begin, end), device_));
 }
 
 Tensor Transformer::embed(const Tensor& ids_BS) const {
@@ -164,7 +170,7 @@ Tensor Transformer::forward(const Tensor& ids_BS, LatentCache* cache, Trace* tra
   const int64_t B = ids_BS.size(0), S = ids_BS.size(1), past = cache ? cache->length() : 0;
   HADAL_SHAPE(ids_BS, B, S);
   check_context(config_, past + S);
-  const RopeAngles angles = rope_angles(config_.mla, arange(past, past + S));
+  const RopeAngles angles = this->angles(past, past + S);
   Tensor x_BSD = embed(ids_BS);
   if (trace) trace->embedded_BSD = x_BSD;
   for (int64_t i = 0; i < config_.num_layers; ++i)
@@ -178,7 +184,7 @@ Tensor Transformer::layers(int64_t first, int64_t last, Tensor x_BSD, Trace* tra
   const int64_t B = x_BSD.size(0), S = x_BSD.size(1), D = config_.width;
   HADAL_SHAPE(x_BSD, B, S, D);
   check_context(config_, S);
-  const RopeAngles angles = rope_angles(config_.mla, arange(0, S));
+  const RopeAngles angles = this->angles(0, S);
   for (int64_t i = first; i < last; ++i)
     x_BSD = layer(i, x_BSD, {angles, nullptr, MlaForm::kAuto, pass}, trace);
   return x_BSD;
@@ -204,8 +210,8 @@ Tensor Transformer::mtp_embedded(int64_t depth, const Tensor& hidden_BSD, const 
   const Tensor joined = concat({rms_norm(next_BSD, w.mtp.embedding_norm, config_.norm_eps),
                                 rms_norm(hidden_BSD, w.mtp.hidden_norm, config_.norm_eps)},
                                -1);
-  const RopeAngles angles = rope_angles(config_.mla, arange(0, S));  // those of the hidden states
-  const Tensor x_BSD = layer(index, linear(joined, w.mtp.project, pass.products),
+  const RopeAngles angles = this->angles(0, S);  // those of the hidden states
+  const Tensor x_BSD = layer(index, linear(joined, w.mtp.project, pass.products).to(joined.scalar_type()),
                              {angles, nullptr, MlaForm::kAuto, pass}, trace);
   return rms_norm(x_BSD, w.mtp.final_norm, config_.norm_eps);
 }

@@ -61,6 +61,7 @@ class Transformer {
   ModelWeights& weights() { return weights_; }
   const ModelWeights& weights() const { return weights_; }
   at::ScalarType dtype() const { return dtype_; }
+  at::Device device() const { return device_; }
 
  private:
   // What all layers of a pass share.
@@ -79,11 +80,14 @@ class Transformer {
                     const Tensor& chosen_TA = {}) const;
   Tensor recomputed_layer(int64_t index, const Tensor& x_BSD, const Pass& pass, LayerTrace& record) const;
 
+  RopeAngles angles(int64_t begin, int64_t end) const;
+
   ModelConfig config_;
   WeightShare share_;
   MlaConfig mla_;  // with the heads of the share
   ModelWeights weights_;
   at::ScalarType dtype_ = at::kFloat;
+  at::Device device_ = at::kCPU;
 };
 
 }  // namespace hadal

@@ -5,6 +5,7 @@
 #include "hadal/base/check.h"
 #include "hadal/base/random.h"
 #include "hadal/config/weight_specs.h"
+#include "hadal/tensor/device.h"
 #include "hadal/tensor/make.h"
 
 namespace hadal {
@@ -42,11 +43,21 @@ ModelWeights random_weights(const ModelConfig& config, uint64_t seed, const Weig
     int64_t inner = 1;
     for (size_t d = static_cast<size_t>(part.dim) + 1; d < spec.shape.size(); ++d) inner *= spec.shape[d];
     const int64_t stride = spec.shape[static_cast<size_t>(part.dim)] * inner, length = part.size * inner;
-    for (int64_t row = part.begin * inner; row < spec.num_values(); row += stride)
-      for (int64_t i = row; i < row + length; ++i)
-        *value++ = static_cast<float>(config.init_std * normal(seed, stream, static_cast<uint64_t>(i)));
+    for (int64_t row = part.begin * inner; row < spec.num_values(); row += stride, value += length)
+      parallel_for(length, 1 << 14, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i)
+          value[i] =
+              static_cast<float>(config.init_std * normal(seed, stream, static_cast<uint64_t>(row + i)));
+      });
   });
   return weights;
+}
+
+ModelWeights on_device(const ModelConfig& config, const ModelWeights& weights, at::Device device) {
+  ModelWeights moved = weights;
+  for_each_weight(config, moved,
+                  [&](const WeightSpec&, Tensor& tensor) { tensor = on_device(tensor, device); });
+  return moved;
 }
 
 ModelWeights part_of(const ModelConfig& config, const ModelWeights& weights, const std::vector<Stage>& part) {

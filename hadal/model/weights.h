@@ -105,6 +105,9 @@ void for_each_weight(const ModelConfig& config, ModelWeights& weights, const Wei
 ModelWeights random_weights(const ModelConfig& config, uint64_t seed, const WeightShare& share = {},
                             const std::vector<Stage>& stages = {});
 
+// The same on a device.
+ModelWeights on_device(const ModelConfig& config, const ModelWeights& weights, at::Device device);
+
 // Of some of the stages that are here: the same tensors.
 ModelWeights part_of(const ModelConfig& config, const ModelWeights& weights, const std::vector<Stage>& part);
 

@@ -46,6 +46,11 @@ void for_each_expert(const std::vector<int64_t>& begin_E,
   });
 }
 
+Tensor expert_counts(const Tensor& expert_TA, int64_t E) {
+  const Tensor flat_U = expert_TA.flatten();
+  return flat_U.new_zeros({E}).scatter_add_(0, flat_U, flat_U.new_ones(flat_U.sizes()));
+}
+
 std::vector<int64_t> copy_of_row(const Tensor& place_U) {
   const int64_t U = place_U.numel();
   HADAL_SHAPE(place_U, U);

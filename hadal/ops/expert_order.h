@@ -21,6 +21,9 @@ ExpertOrder sort_by_expert(const Tensor& expert_TA, int64_t E);
 void for_each_expert(const std::vector<int64_t>& begin_E,
                      const std::function<void(int64_t, int64_t, int64_t)>& body);
 
+// Copies of each expert, int64 [E]; the device is not waited for.
+Tensor expert_counts(const Tensor& expert_TA, int64_t E);
+
 // Copy t*A + a that each sorted row holds.
 std::vector<int64_t> copy_of_row(const Tensor& place_U);
 // The gate's weight of each sorted row, fp32.

@@ -8,8 +8,10 @@
 #include "hadal/ops/expert_exchange.h"
 #include "hadal/ops/fused.h"
 #include "hadal/ops/half.h"
+#include "hadal/ops/plain.h"
 #include "hadal/ops/product.h"
 #include "hadal/ops/weight_gradients.h"
+#include "hadal/tensor/device.h"
 #include "hadal/tensor/make.h"
 
 namespace hadal {
@@ -174,7 +176,8 @@ Tensor exchanged_experts(ExpertExchange& exchange, int64_t E, const Tensor& x_TD
 Tensor fused_experts(const Tensor& x_TD, const Tensor& expert_TA, const Tensor& weight_TA,
                      const Tensor& gate_EMD, const Tensor& up_EMD, const Tensor& down_EDM,
                      Products products) {
-  if (const auto format = half_format(products))
+  if (is_plain(x_TD)) return plain_experts(x_TD, expert_TA, weight_TA, gate_EMD, up_EMD, down_EDM, products);
+  if (const auto format = half_format(products, x_TD))
     return half_experts(*format, x_TD, expert_TA, weight_TA, gate_EMD, up_EMD, down_EDM);
   LocalExperts local;
   return Experts::apply(&local, gate_EMD.size(0), x_TD, expert_TA, weight_TA, gate_EMD, up_EMD, down_EDM,

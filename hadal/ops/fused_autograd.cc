@@ -14,8 +14,10 @@
 #include "hadal/ops/data.h"
 #include "hadal/ops/fused.h"
 #include "hadal/ops/half.h"
+#include "hadal/ops/plain.h"
 #include "hadal/ops/product.h"
 #include "hadal/ops/rope.h"
+#include "hadal/tensor/device.h"
 #include "hadal/tensor/make.h"
 #include "hadal/tensor/shape.h"
 
@@ -316,15 +318,21 @@ class HeadLoss : public Function<HeadLoss> {
 }  // namespace
 
 Tensor fused_rms_norm(const Tensor& x, const Tensor& gain_D, double eps) {
+  if (is_plain(x)) return plain_rms_norm(x, gain_D, eps);
   return RmsNorm::apply(x, gain_D, eps);
 }
 
 SumAndNorm fused_add_rms_norm(const Tensor& x, const Tensor& delta, const Tensor& gain_D, double eps) {
+  if (is_plain(x)) {
+    const Tensor sum = x + delta;
+    return {sum, plain_rms_norm(sum, gain_D, eps)};
+  }
   Tensors out = AddRmsNorm::apply(x, delta, gain_D, eps);
   return {out[0], out[1]};
 }
 
 Tensor fused_swiglu(const Tensor& gate, const Tensor& up) {
+  if (is_plain(gate)) return silu(gate) * up;
   return Swiglu::apply(gate, up);
 }
 
@@ -332,9 +340,10 @@ Tensor fused_attention(const AttentionSizes& s, const Tensor& query, const Tenso
                        const RopeAngles& angles, const Tensor& segment_start_BS) {
   const int64_t B = query.size(0), S = query.size(1);
   if (segment_start_BS.defined()) HADAL_SHAPE(segment_start_BS, B, S);
+  if (is_plain(query)) return plain_attention(s, query, kv, rope_key, angles, segment_start_BS);
   const Tensor segments_BS =
       segment_start_BS.defined() ? segment_start_BS.contiguous() : at::empty({0}, at::kLong);
-  if (const auto format = half_format(s.products))
+  if (const auto format = half_format(s.products, query))
     return half_attention(*format, s, query, kv, rope_key, angles, segments_BS);
   return Attention::apply(query, kv, rope_key, angles.cos_SX, angles.sin_SX, segments_BS, s.H, s.N, s.R, s.V,
                           s.scale, s.keeps_inputs);
@@ -344,10 +353,11 @@ Tensor fused_head_loss(const Tensor& hidden_TD, const Tensor& head_WD, const Ten
                        Products products) {
   const int64_t T = hidden_TD.size(0), W = head_WD.size(0);
   HADAL_SHAPE(target_T, T);
+  if (is_plain(hidden_TD)) return plain_head_loss(hidden_TD, head_WD, target_T, divisor, products);
   HADAL_CHECK(T == 0 || target_T.max().item<int64_t>() < W) << "a target is no token of the vocabulary";
   const bool with_gradients =
       c10::GradMode::is_enabled() && (hidden_TD.requires_grad() || head_WD.requires_grad());
-  if (const auto format = half_format(products))
+  if (const auto format = half_format(products, hidden_TD))
     return half_head_loss(*format, hidden_TD, head_WD, target_T, divisor);
   return HeadLoss::apply(hidden_TD, head_WD, target_T, divisor, with_gradients, products == Products::kBf16);
 }

@@ -15,15 +15,15 @@ enum class Products {
   kF16,   // both factors scaled and rounded to fp16, summed as kernels/half.h says, the result in fp32
 };
 
-// The format of kernels/half.h that these products take here, if any.
-std::optional<HalfFormat> half_format(Products products);
+// The format of kernels/half.h that these products of x take here, if any.
+std::optional<HalfFormat> half_format(Products products, const Tensor& x);
 
 // f32, bf16 or f16, the names of a training configuration. f16 throws unsupported where it would be slower
 // than f32, on a machine without AVX512-FP16.
 Products products_named(const std::string& precision);
 
-// x w^T. x [..., X], w [Y, X] -> [..., Y]. What the backward pass keeps is the fp32 tensors, but of
-// half_format() the rounded x.
+// x w^T. x [..., X], w [Y, X] -> [..., Y], fp32, but where x is plain (tensor/device.h) in the dtype of
+// plain.h. What the backward pass keeps is the fp32 tensors, but of half_format() the rounded x.
 Tensor linear(const Tensor& x, const Tensor& w, Products products = Products::kF32);
 
 }  // namespace hadal

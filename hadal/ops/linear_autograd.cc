@@ -6,8 +6,10 @@
 #include "hadal/kernels/half.h"
 #include "hadal/ops/half.h"
 #include "hadal/ops/linear.h"
+#include "hadal/ops/plain.h"
 #include "hadal/ops/product.h"
 #include "hadal/ops/weight_gradients.h"
+#include "hadal/tensor/device.h"
 
 namespace hadal {
 namespace {
@@ -74,14 +76,16 @@ Products products_named(const std::string& precision) {
   return precision == "f16" ? Products::kF16 : precision == "bf16" ? Products::kBf16 : Products::kF32;
 }
 
-std::optional<HalfFormat> half_format(Products products) {
+std::optional<HalfFormat> half_format(Products products, const Tensor& x) {
+  if (is_plain(x)) return std::nullopt;
   if (products == Products::kF16) return HalfFormat::kFp16;
   if (products == Products::kBf16 && half_is_fast(HalfFormat::kBf16)) return HalfFormat::kBf16;
   return std::nullopt;
 }
 
 Tensor linear(const Tensor& x, const Tensor& w, Products products) {
-  if (const auto format = half_format(products)) return half_linear(*format, x, w);
+  if (is_plain(x)) return plain_linear(x, w, products);
+  if (const auto format = half_format(products, x)) return half_linear(*format, x, w);
   return Linear::apply(x, w, products == Products::kBf16);
 }
 

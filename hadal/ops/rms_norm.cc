@@ -1,6 +1,7 @@
 #include "hadal/ops/rms_norm.h"
 
 #include "hadal/ops/fused.h"
+#include "hadal/tensor/device.h"
 #include "hadal/tensor/shape.h"
 #include "hadal/tensor/tensor.h"
 
@@ -17,7 +18,7 @@ Tensor rms_norm_reference(const Tensor& x, const Tensor& gain_D, double eps) {
 Tensor rms_norm(const Tensor& x, const Tensor& gain_D, double eps) {
   const int64_t D = x.size(-1);
   HADAL_SHAPE(gain_D, D);
-  return x.scalar_type() == at::kFloat && gain_D.scalar_type() == at::kFloat
+  return gain_D.scalar_type() == at::kFloat && (x.scalar_type() == at::kFloat || is_plain(x))
              ? fused_rms_norm(x, gain_D, eps)
              : rms_norm_reference(x, gain_D, eps);
 }

@@ -1,5 +1,6 @@
 #include "hadal/ops/rope.h"
 
+#include "hadal/tensor/device.h"
 #include "hadal/tensor/make.h"
 #include "hadal/tensor/shape.h"
 
@@ -8,7 +9,7 @@ namespace hadal {
 RopeAngles rope_angles(const MlaConfig& mla, const Tensor& position_S) {
   const int64_t S = position_S.size(0);
   HADAL_SHAPE(position_S, S);
-  const Tensor frequency = from_floats(rope_frequencies(mla));
+  const Tensor frequency = on_device(from_floats(rope_frequencies(mla)), position_S.device());
   const Tensor angle_SX =
       position_S.to(at::kFloat).unsqueeze(1) * frequency;  // fp32 product, like the references
   const double multiplier = rope_multiplier(mla);

@@ -30,7 +30,7 @@ Tensor copied(std::span<const T> values, at::ScalarType dtype) {
 
 template <class T>
 std::vector<T> flattened(const Tensor& x, at::ScalarType dtype) {
-  const Tensor flat = x.detach().to(dtype).contiguous();
+  const Tensor flat = x.detach().to(dtype).cpu().contiguous();
   const T* data = static_cast<const T*>(flat.data_ptr());
   return {data, data + flat.numel()};
 }

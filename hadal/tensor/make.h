@@ -1,5 +1,5 @@
 // LibTorch's free functions that have no method form, as thin non-inline wrappers: the headers they need
-// cost seconds a file. CPU tensors.
+// cost seconds a file. Those that make tensors make them on the CPU.
 #pragma once
 #include <cstdint>
 #include <functional>

@@ -6,7 +6,9 @@
 #include "hadal/base/check.h"
 #include "hadal/config/weight_specs.h"
 #include "hadal/kernels/train.h"
+#include "hadal/tensor/device.h"
 #include "hadal/tensor/make.h"
+#include "hadal/tensor/tensor_lists.h"
 
 namespace hadal {
 
@@ -85,17 +87,24 @@ AdamW::AdamW(Transformer& model, const AdamWConfig& config, OptimizerShare share
     const std::vector<int64_t> whole = weight.sizes().vec();
     const std::vector<int64_t> shape =
         part.size() == weight.numel() ? whole : std::vector<int64_t>{part.size()};
-    moments_.push_back({names_[static_cast<size_t>(part.tensor)], whole, part.begin, zeros(shape, type),
-                        zeros(shape, type)});
+    moments_.push_back({names_[static_cast<size_t>(part.tensor)], whole, part.begin,
+                        weight.new_zeros(shape, type), weight.new_zeros(shape, type)});
   }
 }
 
 std::vector<double> AdamW::block_squares(const std::vector<Tensor>& gradients) const {
   std::vector<double> squares;
   const std::vector<ShardLayout::Part>& parts = layout_.parts(share_.rank);
+  // All of a tensor stands for its first block: a device has an order of addition of its own.
+  const bool plain = computes_plainly();
+  const std::vector<double> whole = plain ? sums_of_squares(gradients) : std::vector<double>();
   for (size_t i = 0; i < parts.size(); ++i) {
     const size_t at = squares.size();
     squares.resize(at + static_cast<size_t>(num_blocks(parts[i])));
+    if (plain) {
+      squares[at] = whole[i];
+      continue;
+    }
     if (gradients[i].defined()) hadal::block_squares(gradients[i], squares.data() + at);
   }
   return squares;
@@ -122,6 +131,7 @@ void AdamW::update(double learning_rate, double norm, const std::vector<Tensor>&
   NoGrad no_grad;
   const double scale = std::min(1.0, config_.clip / (norm + 1e-6));
   ++steps_;
+  if (computes_plainly()) return update_plain(learning_rate, scale, gradients);
   const double correct1 = 1 - std::pow(config_.beta1, static_cast<double>(steps_));
   const double correct2 = 1 - std::pow(config_.beta2, static_cast<double>(steps_));
   const std::vector<ShardLayout::Part>& parts = layout_.parts(share_.rank);
@@ -148,6 +158,34 @@ void AdamW::update(double learning_rate, double norm, const std::vector<Tensor>&
   }
 }
 
+bool AdamW::computes_plainly() const {
+  return !weights_.empty() && is_plain(weights_.front());
+}
+
+void AdamW::update_plain(double learning_rate, double scale, const std::vector<Tensor>& gradients) {
+  HADAL_CHECK(share_.ranks == 1) << "a device has all of the moments";
+  for (const bool decays : {false, true}) {
+    std::vector<Tensor> weights, g, m, v;
+    std::vector<const Moments*> kept;
+    for (size_t i = 0; i < moments_.size(); ++i) {
+      if (decays != (moments_[i].shape.size() >= 2)) continue;
+      weights.push_back(weights_[i]), kept.push_back(&moments_[i]);
+      g.push_back(gradients[i].defined() ? gradients[i] : weights_[i].new_zeros(weights_[i].sizes()));
+      m.push_back(moments_[i].m.to(at::kFloat)), v.push_back(moments_[i].v.to(at::kFloat));
+    }
+    adamw_update({.learning_rate = learning_rate,
+                  .beta1 = config_.beta1,
+                  .beta2 = config_.beta2,
+                  .eps = config_.eps,
+                  .weight_decay = decays ? config_.weight_decay : 0.0,
+                  .gradient_scale = scale,
+                  .step = steps_},
+                 weights, g, m, v);
+    if (config_.bf16_moments)
+      for (size_t i = 0; i < kept.size(); ++i) kept[i]->m.copy_(m[i]), kept[i]->v.copy_(v[i]);
+  }
+}
+
 double AdamW::step(double learning_rate) {
   NoGrad no_grad;
   HADAL_CHECK(share_.ranks == 1) << "the other ranks' shares are missing";
@@ -167,7 +205,7 @@ void update_balance_bias(Transformer& model, const std::vector<ExpertLoad>& load
     Tensor& bias_E = model.weights().layers[static_cast<size_t>(load.layer)].moe.balance_bias_E;
     if (!bias_E.defined()) continue;
     const Tensor count_E = load.count_E.to(at::kDouble);
-    bias_E.add_((count_E.mean() - count_E).sign().to(at::kFloat), gamma);
+    bias_E.add_((count_E.mean() - count_E).sign().to(at::kFloat).to(bias_E.device()), gamma);
   }
 }
 

@@ -63,6 +63,9 @@ class AdamW {
   at::ScalarType moment_type() const { return config_.bf16_moments ? at::kBFloat16 : at::kFloat; }
 
  private:
+  bool computes_plainly() const;  // by tensor/tensor_lists.h
+  void update_plain(double learning_rate, double scale, const std::vector<Tensor>& gradients);
+
   AdamWConfig config_;
   std::vector<Tensor> weights_;
   std::vector<std::string> names_;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "hadal/base/random.h"
+#include "hadal/tensor/device.h"
 #include "hadal/tensor/make.h"
 #include "hadal/tensor/shape.h"
 
@@ -56,7 +57,7 @@ Tensor kept_slots(const MoeConfig& moe, const Tensor& affinity_TE, const Tensor&
     const int64_t room = std::max<int64_t>(0, capacity - used[device]);
     for (size_t i = static_cast<size_t>(room); i < slots.size(); ++i) kept[static_cast<size_t>(slots[i])] = 0;
   }
-  return from_ints(kept).view({T, A}).to(at::kBool);
+  return on_device(from_ints(kept).view({T, A}).to(at::kBool), affinity_TE.device());
 }
 
 Tensor never_dropped(uint64_t seed, int64_t first, int64_t n, double share) {

@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "hadal/ops/cross_entropy.h"
+#include "hadal/ops/expert_order.h"
 #include "hadal/tensor/make.h"
 #include "hadal/tensor/shape.h"
 #include "hadal/train/adamw.h"
@@ -20,7 +21,7 @@ Evaluation::Evaluation(const Transformer& model, std::span<const int64_t> token_
 void Evaluation::add_loads(const Trace& trace) {
   for (const LayerTrace& layer : trace.layers) {
     if (!layer.is_moe) continue;
-    const Tensor count_E = layer.routing.expert_TA.flatten().bincount({}, model_.config().moe.num_experts);
+    const Tensor count_E = expert_counts(layer.routing.expert_TA, model_.config().moe.num_experts);
     Tensor& sum_E = loads_[layer.layer];
     sum_E = sum_E.defined() ? sum_E + count_E : count_E;
   }
@@ -31,8 +32,9 @@ void Evaluation::add(const TrainBatch& rows) {
   add(rows, whole_model(model_.config()), flow);
 }
 
-void Evaluation::add(const TrainBatch& rows, const Stage& stage, StageFlow& flow) {
+void Evaluation::add(const TrainBatch& given, const Stage& stage, StageFlow& flow) {
   NoGrad no_grad;
+  const TrainBatch rows = given.on(model_.device());
   const Tensor& rows_BX = rows.window_BX;
   const int64_t B = rows_BX.size(0), X = rows_BX.size(1), J = model_.config().mtp_depth, T = X - 1 - J;
   HADAL_SHAPE(rows_BX, B, X);

@@ -6,7 +6,11 @@
 
 namespace hadal {
 
-// The best of a few products of [n, n] matrices on LibTorch's threads, FLOP/s. A tenth of a second at 768.
-double gemm_peak(int64_t n = 768, at::ScalarType dtype = at::kFloat);
+// The best of a few products of [n, n] matrices on LibTorch's threads, or on a GPU, FLOP/s. A tenth of a
+// second at 768 on a CPU.
+double gemm_peak(int64_t n = 768, at::ScalarType dtype = at::kFloat, at::Device device = at::kCPU);
+
+// Of a GPU, in matrices large enough for it.
+constexpr int64_t kGpuPeakSize = 8192;
 
 }  // namespace hadal

@@ -30,6 +30,7 @@ StepLoss forward_backward(const Transformer& model, const TrainBatch& batch, con
                    .main = loss.main.item<double>(),
                    .balance = loss.balance.item<double>(),
                    .loads = loss.loads};
+  for (ExpertLoad& load : numbers.loads) load.count_E = load.count_E.cpu();
   for (const Tensor& mtp : loss.mtp) numbers.mtp.push_back(mtp.item<double>());
   return numbers;
 }

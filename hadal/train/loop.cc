@@ -8,6 +8,7 @@
 #include "hadal/base/text.h"
 #include "hadal/checkpoint/load.h"
 #include "hadal/error.h"
+#include "hadal/tensor/device.h"
 #include "hadal/tensor/make.h"
 #include "hadal/train/balance.h"
 #include "hadal/train/pipeline_evaluate.h"
@@ -42,7 +43,8 @@ std::string shared_config(TrainConfig config) {
 }
 
 // Slots enough to fill the pipeline, or a worker for each thread.
-int64_t default_workers(const RankLayout& ranks) {
+int64_t default_workers(const RankLayout& ranks, at::Device device) {
+  if (!device.is_cpu()) return 1;
   if (ranks.pipeline()) return ranks.data_ranks() * 2 * ranks.pipeline_ranks();
   return ranks.data_ranks() * num_threads();
 }
@@ -54,13 +56,16 @@ Trainer::Trainer(const TrainConfig& config, const ModelConfig& model, TrainRows 
       rows_(std::move(rows)),
       hooks_(std::move(hooks)),
       comm_(hooks_.comm && hooks_.comm->size() > 1 ? hooks_.comm : nullptr),
+      device_(open_device(config.compute.device)),
       ranks_(config.parallel, model, config.batch.length, comm_),
-      model_(model, hooks_.start
-                        ? hooks_.start()
-                        : random_weights(model, config.run.seed, {},
-                                         ranks_.pipeline() ? ranks_.held_stages() : std::vector<Stage>())),
+      model_(model, on_device(model,
+                              hooks_.start ? hooks_.start()
+                                           : random_weights(model, config.run.seed, {},
+                                                            ranks_.pipeline() ? ranks_.held_stages()
+                                                                              : std::vector<Stage>()),
+                              device_)),
       parts_(model_parts(ranks_, model_, adamw_config(config.optimizer), config.parallel.shard_optimizer)) {
-  begin_workers(config.batch.workers > 0 ? config.batch.workers : default_workers(ranks_));
+  begin_workers(config.batch.workers > 0 ? config.batch.workers : default_workers(ranks_, device_));
   saves_ = hooks_.checkpoints != nullptr;
   if (comm_) {
     require_same(*comm_, "the configuration", shared_config(config_));
@@ -111,7 +116,8 @@ void Trainer::resume(const std::filesystem::path& checkpoint) {
     counters_.planned_steps = config_.run.steps;
     counters_.finished = counters_.step >= counters_.planned_steps;
   }
-  if (config_.batch.workers == 0 && counters_.workers > 0 && counters_.workers != num_workers_) {
+  if (config_.batch.workers == 0 && device_.is_cpu() && counters_.workers > 0 &&
+      counters_.workers != num_workers_) {
     if (hooks_.note)
       hooks_.note(cat("this run began with ", counters_.workers,
                       " workers a step and keeps them, or its sums would ", "change; here would be ",
@@ -163,7 +169,7 @@ Trainer::StepResults Trainer::run_slots(int64_t B, const LossConfig& loss) {
   if (ranks_.data()) targets = sum_over_ranks(*ranks_.data(), targets);
   const LossDivisor divisor{.targets = std::max<int64_t>(1, targets), .rows = B};
   if (ranks_.pipeline()) return run_stages({batch, slots, begin, end}, loss, divisor);
-  return of_slots(workers_->run(batch, slots, begin, end, loss, divisor));
+  return of_slots(workers_->run(batch.on(device_), slots, begin, end, loss, divisor));
 }
 
 Trainer::StepResults Trainer::run_stages(const PipelineSlots& slots, const LossConfig& loss,

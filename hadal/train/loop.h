@@ -136,6 +136,7 @@ class Trainer {
   TrainRows rows_;
   TrainHooks hooks_;
   Comm* const comm_;  // null: alone
+  const at::Device device_;
   RankLayout ranks_;
   Transformer model_;
   std::vector<ModelPart> parts_;

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "hadal/ops/expert_order.h"
 #include "hadal/ops/fused.h"
+#include "hadal/tensor/device.h"
 #include "hadal/tensor/make.h"
 #include "hadal/tensor/shape.h"
 #include "hadal/train/balance.h"
@@ -66,6 +68,11 @@ TrainBatch TrainBatch::rows(int64_t first, int64_t n) const {
   return {part(window_BX), part(segment_start_BX), part(protected_B), part(piece_start_BX), part(trained_BX)};
 }
 
+TrainBatch TrainBatch::on(at::Device device) const {
+  return {on_device(window_BX, device), on_device(segment_start_BX, device), protected_B,
+          on_device(piece_start_BX, device), on_device(trained_BX, device)};
+}
+
 int64_t count_targets(const ModelConfig& config, const TrainBatch& batch) {
   return targets_T(batch, row_targets(config, batch), 1).ge(0).sum().item<int64_t>();
 }
@@ -77,7 +84,7 @@ void add_balance(const ModelConfig& c, const Trace& trace, int64_t B, double row
                  BatchLoss& loss) {
   for (const LayerTrace& layer : trace.layers) {
     if (!layer.is_moe) continue;
-    loss.loads.push_back({layer.layer, layer.routing.expert_TA.flatten().bincount({}, c.moe.num_experts)});
+    loss.loads.push_back({layer.layer, expert_counts(layer.routing.expert_TA, c.moe.num_experts)});
     if (config.balance_alpha > 0)
       loss.balance = loss.balance +
                      config.balance_alpha / rows * sequence_balance_loss(c.moe, layer.routing.affinity_TE, B);

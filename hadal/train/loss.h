@@ -49,6 +49,7 @@ struct TrainBatch {
         piece_start_BX(std::move(piece_start)),
         trained_BX(std::move(trained)) {}
   TrainBatch rows(int64_t first, int64_t n) const;
+  TrainBatch on(at::Device device) const;  // but protected_B, which is read on the CPU
 };
 
 // What the sums are divided by: targets and rows of the whole step, over all its batches and ranks. Gradients

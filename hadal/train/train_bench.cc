@@ -1,6 +1,7 @@
 // Training speed: tokens a second of whole steps (forward, backward, AdamW, bias) and where the time goes,
 // against the GEMM rate measured in the same run. One JSON line last. Usage: train_bench [--config FILE]
 // [--batch B] [--length T] [--steps N] [--threads N] [--workers N] [--precision f32|bf16|f16]
+// [--device cpu|cuda|cuda:N]
 #include <sys/resource.h>
 #include <time.h>
 
@@ -15,6 +16,7 @@
 #include "hadal/kernels/half.h"
 #include "hadal/kernels/train.h"
 #include "hadal/planner.h"
+#include "hadal/tensor/device.h"
 #include "hadal/tensor/make.h"
 #include "hadal/train/adamw.h"
 #include "hadal/train/gemm_peak.h"
@@ -56,6 +58,7 @@ ModelConfig nano() {
 
 struct Options {
   ModelConfig config = nano();
+  std::string device = "cpu";
   int64_t batch = 8, length = 256, steps = 10, threads = 0, workers = 0;
   Products products = half_is_fast(HalfFormat::kFp16)   ? Products::kF16
                       : half_is_fast(HalfFormat::kBf16) ? Products::kBf16
@@ -72,6 +75,7 @@ Options parse(int argc, char** argv) {
     if (flag == "--steps") o.steps = std::stoll(value);
     if (flag == "--workers") o.workers = std::stoll(value);
     if (flag == "--precision") o.products = products_named(value);
+    if (flag == "--device") o.device = value;
     if (flag == "--threads") o.threads = std::stoll(value);
   }
   return o;
@@ -81,13 +85,16 @@ int run(const Options& o) {
   set_num_threads(
       static_cast<int>(o.threads > 0 ? o.threads : std::max(1u, std::thread::hardware_concurrency())));
   keep_freed_memory();
-  constexpr int64_t kPeakSize = 1536;
-  const double peak_f32 = gemm_peak(kPeakSize), peak_bf16 = gemm_peak(kPeakSize, at::kBFloat16);
-  Transformer model(o.config, random_weights(o.config, 1));
+  const at::Device device = open_device(o.device);
+  const int64_t peak_size = device.is_cpu() ? 1536 : kGpuPeakSize;
+  const double peak_f32 = gemm_peak(peak_size, at::kFloat, device),
+               peak_bf16 = gemm_peak(peak_size, at::kBFloat16, device);
+  Transformer model(o.config, on_device(o.config, random_weights(o.config, 1), device));
   AdamW optimizer(model, {});
   const int64_t X = o.length + 1 + o.config.mtp_depth;
-  const Tensor window_BX = arange(0, o.batch * X).mul(7919).remainder(o.config.vocab_size).view({o.batch, X});
-  GradientWorkers workers(model, o.workers > 0 ? o.workers : num_threads());
+  const Tensor window_BX =
+      on_device(arange(0, o.batch * X).mul(7919).remainder(o.config.vocab_size).view({o.batch, X}), device);
+  GradientWorkers workers(model, o.workers > 0 ? o.workers : device.is_cpu() ? num_threads() : 1);
   std::vector<double> seconds, gradients, update, cpu;
   for (int64_t step = 0; step < o.steps + 2; ++step) {
     const double t0 = now(), cpu0 = cpu_now();
@@ -95,6 +102,7 @@ int run(const Options& o) {
     const double t2 = now();
     update_balance_bias(model, loss.loads, 1e-3);
     optimizer.step(1e-4);
+    synchronize(device);
     const double t3 = now();
     if (step < 2) continue;  // caches and memory pools fill
     seconds.push_back(t3 - t0), gradients.push_back(t2 - t0), update.push_back(t3 - t2);
@@ -121,8 +129,8 @@ int run(const Options& o) {
               static_cast<long long>(o.batch), static_cast<long long>(o.length),
               static_cast<long long>(workers.num_workers()), 1e3 * median(seconds), 1e3 * median(gradients),
               1e3 * median(update));
-  std::printf("%.0f tokens/s, %.0f GFLOP/s, %.0f %% of the f32 GEMM peak\n", tokens / median(seconds),
-              rate / 1e9, 100 * rate / peak_f32);
+  std::printf("%.0f tokens/s, %.0f GFLOP/s, %.0f %% of the f32 GEMM peak, %.0f %% of the bf16 one\n",
+              tokens / median(seconds), rate / 1e9, 100 * rate / peak_f32, 100 * rate / peak_bf16);
   std::printf(
       "{\"bench\": \"train\", \"batch\": %lld, \"length\": %lld, \"workers\": %lld, \"tokens_per_second\": "
       "%.1f, \"gflops\": %.1f, "

@@ -128,7 +128,7 @@ TrainSnapshot take_snapshot(const TrainCounters& counters, const Transformer& mo
 TrainSnapshot take_snapshot(const TrainCounters& counters, const Transformer& model, int64_t optimizer_steps,
                             const std::vector<AdamW::Moments>& moments, WeightAverage* average, bool copy) {
   NoGrad no_grad;
-  const auto take = [copy](const Tensor& x) { return copy ? x.clone() : x; };
+  const auto take = [copy](const Tensor& x) { return !x.is_cpu() ? x.cpu() : copy ? x.clone() : x; };
   TrainSnapshot s{.counters = counters, .config = model.config()};
   s.weights = mapped(s.config, model.weights(), take);
   for (const auto& [name, tensor] : named_moments(moments)) s.moments.emplace_back(name, take(tensor));
@@ -207,6 +207,12 @@ class MomentFiles {
 
   // Elements [begin, begin + into.numel()) of a weight of this shape.
   void read(const std::string& name, const std::vector<int64_t>& shape, int64_t begin, Tensor& into) const {
+    if (!into.is_cpu()) {
+      Tensor host = empty(into.sizes(), into.scalar_type());
+      read(name, shape, begin, host);
+      into.copy_(host);
+      return;
+    }
     const int64_t end = begin + into.numel();
     const auto bytes = into.element_size();
     int64_t found = 0;

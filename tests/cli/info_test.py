@@ -82,9 +82,10 @@ class Info(ProgramTest):
         self.assertGreaterEqual(info["cores"], 1)
         self.assertGreater(info["memory_bytes"], 2**20)
         self.assertIsInstance(info["isa"], list)
+        self.assertIsInstance(info["gpus"], list)
         self.assertIn(info["kernels"], ("avx512bf16", "avx512vnni", "avx512", "avx2", "scalar"))
         text = self.assert_answers(hadal("info"))
-        for label in ("version", "build", "cpu", "isa", "kernels", "cores", "memory", "hadal-compute", "LibTorch"):
+        for label in ("version", "build", "cpu", "isa", "kernels", "cores", "memory", "GPU", "hadal-compute", "LibTorch"):
             self.assertRegex(text, "(?m)^%s  *." % label)
 
 

@@ -85,6 +85,12 @@ class Train(WithModel):
         out = os.path.join(self.folder, "none")
         self.assert_fails(hadal("train", "--data", short, "--out", out, "--steps", "1"), 1, "[data.split]", "tokens")
 
+    def test_a_gpu_without_its_library_is_refused_with_the_way_to_get_it(self):
+        out = os.path.join(self.folder, "gpu")
+        command = ("train", "--data", self.text, "--out", out, "--steps", "1", "--compute.device", "cuda")
+        result = hadal(*command, env={**os.environ, "HADAL_LIBTORCH_CUDA": self.folder})
+        self.assert_fails(result, 1, "no libtorch_cuda.so in " + self.folder, "pip install torch==")
+
     def test_text_that_is_not_utf8_is_refused_at_its_byte(self):
         bad = os.path.join(self.folder, "bad.txt")
         with open(bad, "wb") as file:

@@ -214,6 +214,11 @@ class Faults(Ranks):
         self.assertIn("/no/such/config.json", said)
         self.assertIn("[launch] rank ", said)
 
+    def test_ranks_on_gpus_are_refused(self):
+        command = [*self.command("gpus", "--compute.device", "cuda")]
+        command[command.index("--batch.workers") + 1] = "1"
+        self.assertIn("NCCL is not here yet", self.run_it(self.launched(2, *command), code=1))
+
 
 if __name__ == "__main__":
     main()

@@ -9,6 +9,7 @@
 #include "hadal/cli/compute/model_source.h"
 #include "hadal/cli/compute/training.h"
 #include "hadal/cli/output.h"
+#include "hadal/error.h"
 #include "hadal/parallel/gloo.h"
 #include "hadal/parallel/peer_lost.h"
 #include "hadal/tensor/make.h"
@@ -66,6 +67,11 @@ int run_train(const TrainOptions& o) {
     return 0;
   }
   const TrainFlags flags{.force_config = o.force_config, .restart = o.restart};
+  if (info.size > 1 && config.compute.device != "cpu")
+    throw Error(ErrorCode::kUnsupported,
+                cat("[cli.train] compute.device is ", config.compute.device, " and there are ", info.size,
+                    " ranks: NCCL is not here yet, a GPU trains in one process. Run without a launcher, or ",
+                    "with compute.device cpu."));
   if (info.size > 1) return train_as_rank(config, flags, info);
   return train_in_folder(config, flags).exit_code();
 }

@@ -17,6 +17,7 @@
 #include "hadal/error.h"
 #include "hadal/planner.h"
 #include "hadal/posttrain/reward_step.h"
+#include "hadal/tensor/device.h"
 #include "hadal/tensor/make.h"
 #include "hadal/train/gemm_peak.h"
 #include "hadal/train/run_folder.h"
@@ -98,6 +99,12 @@ void summarise(const Trainer& trainer, TrainEnd end, const fs::path& out) {
                end == TrainEnd::kStopped ? "stopped after" : "trained", static_cast<long long>(p.step),
                p.seconds, with_commas(static_cast<int64_t>(p.tokens_per_second)).c_str(), out.c_str());
   if (end == TrainEnd::kStopped) std::fputs("the same command goes on from here\n", stderr);
+}
+
+// That the share of the peak refers to: of f32 on the CPU, of the precision computed in on a GPU.
+double peak_flops(const TrainConfig& config, at::Device device) {
+  if (device.is_cpu()) return gemm_peak();
+  return gemm_peak(kGpuPeakSize, config.compute.precision == "bf16" ? at::kBFloat16 : at::kFloat, device);
 }
 
 StartWeights start_of(const TrainConfig& config) {
@@ -183,6 +190,7 @@ TrainedModel train_in_folder(const TrainConfig& config, const TrainFlags& flags,
     throw Error(ErrorCode::kInvalidArgument,
                 cat("[cli.train] --length is ", config.batch.length, ", the model's context is ",
                     model.max_positions, ". Choose a shorter length."));
+  const at::Device device = open_device(config.compute.device);
   const TrainSignals signals;
   if (comm && comm->rank() != 0) return follow(config, std::move(model), *comm);
   RunFolder folder(config.run.out);
@@ -218,7 +226,7 @@ TrainedModel train_in_folder(const TrainConfig& config, const TrainFlags& flags,
        .start = start_of(config),
        // Forward and twice that backward, of the main model.
        .flops_per_token = 3.0 * static_cast<double>(prefill_flops(model, config.batch.length).total()),
-       .peak_flops = gemm_peak() * static_cast<double>(comm ? comm->size() : 1),
+       .peak_flops = peak_flops(config, device) * static_cast<double>(comm ? comm->size() : 1),
        .comm = comm});
   if (trainer.resume()) {
     std::fprintf(stderr, "%s: going on after step %lld%s\n", out.c_str(),
