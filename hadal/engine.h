@@ -22,6 +22,7 @@
 namespace hadal {
 
 struct NetworkWeights;
+class VocabularyTrie;
 class Constraint;  // hadal/engine/constraint.h: what the text of an answer may be; immutable, to be shared
 
 enum class Speculation { kOff, kOn, kAuto };  // kAuto: while it pays, as measured
@@ -153,6 +154,10 @@ class Engine {
 
   const ModelConfig& model() const;
   const std::optional<Tokenizer>& tokenizer() const;
+  // The tokens as constraints see them, to prepare what a request will need (ConstraintCursor); null without
+  // a tokenizer. Made at the first call or for the first request with a constraint: 50 ms for 128K tokens.
+  // Any thread, whatever another one does with the engine.
+  std::shared_ptr<const VocabularyTrie> vocabulary() const;
   EngineStats stats() const;
   int64_t context() const;  // tokens of prompt and answer together; with Overflow::kShift: seen at a time
   int64_t max_sequences() const;  // that run at the same time

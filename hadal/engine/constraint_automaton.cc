@@ -196,27 +196,79 @@ std::shared_ptr<const TokenMask> Constraint::Automaton::mask(
   return masks_[place.state] = make_mask(place.state, *vocabulary);
 }
 
-std::shared_ptr<const TokenMask> Constraint::Automaton::make_mask(uint32_t state,
-                                                                  const VocabularyTrie& vocabulary) {
-  auto mask = std::make_shared<TokenMask>();
-  mask->bits.resize(static_cast<size_t>(vocabulary.size() + 63) / 64, 0);
-  const auto allow = [&](int32_t id) { mask->bits[static_cast<size_t>(id / 64)] |= uint64_t{1} << id % 64; };
-  const std::vector<VocabularyTrie::Node>& nodes = vocabulary.nodes();
-  std::vector<uint32_t> at(static_cast<size_t>(vocabulary.max_depth()) + 1, state);
+bool Constraint::Automaton::all_lead(uint32_t from, std::span<const ByteRange> bytes, uint32_t& to) {
+  const auto [first, last] = bytes[0];
+  for (int byte = first; byte <= last; ++byte) {
+    if (byte > first && class_of_[byte] == class_of_[byte - 1]) continue;
+    const uint32_t state = next(from, static_cast<uint8_t>(byte));
+    if (state == kDead) return false;
+    if (bytes.size() > 1) {
+      if (!all_lead(state, bytes.subspan(1), to)) return false;
+    } else {
+      if (to == kUnknown) to = state;
+      if (state != to) return false;
+    }
+  }
+  return true;
+}
+
+bool Constraint::Automaton::takes_plain_tokens(uint32_t state) {
+  constexpr ByteRange kTail{0x80, 0xBF};
+  static const std::vector<std::vector<ByteRange>> kCharacters = {// The Unicode Standard, table 3-7
+                                                                  {{' ', '!'}},
+                                                                  {{'#', '['}},
+                                                                  {{']', 0x7F}},
+                                                                  {{0xC2, 0xDF}, kTail},
+                                                                  {{0xE0, 0xE0}, {0xA0, 0xBF}, kTail},
+                                                                  {{0xE1, 0xEC}, kTail, kTail},
+                                                                  {{0xED, 0xED}, {0x80, 0x9F}, kTail},
+                                                                  {{0xEE, 0xEF}, kTail, kTail},
+                                                                  {{0xF0, 0xF0}, {0x90, 0xBF}, kTail, kTail},
+                                                                  {{0xF1, 0xF3}, kTail, kTail, kTail},
+                                                                  {{0xF4, 0xF4}, {0x80, 0x8F}, kTail, kTail}};
+  for (int64_t i = 0; i < VocabularyTrie::kPlainCharacters; ++i) {
+    uint32_t to = kUnknown;
+    for (const std::vector<ByteRange>& bytes : kCharacters)
+      if (!all_lead(state, bytes, to)) return false;
+    if (to == state) return true;
+    state = to;
+  }
+  return true;
+}
+
+void Constraint::Automaton::walk(uint32_t state, const std::vector<VocabularyTrie::Node>& nodes,
+                                 TokenMask& mask) {
+  if (nodes.empty()) return;
+  std::vector<uint32_t> row_at = {row_of(state)};  // of each depth: where the next bytes are looked up
   for (size_t i = 0; i < nodes.size();) {
     const VocabularyTrie::Node& node = nodes[i];
-    const uint32_t to = next(at[node.depth], node.byte);
+    const uint32_t to = next_[row_at[node.depth] + class_of_[node.byte]];
     if (to == kDead) {
       i = node.after;
       continue;
     }
-    at[node.depth + 1u] = to;
     if (node.token >= 0) {
-      allow(node.token);
-      ++mask->num_tokens;
+      mask.bits[static_cast<size_t>(node.token / 64)] |= uint64_t{1} << node.token % 64;
+      ++mask.num_tokens;
     }
     ++i;
+    if (node.after == i) continue;  // no children
+    row_at.resize(std::max<size_t>(row_at.size(), node.depth + 2u));
+    row_at[node.depth + 1u] = row_of(to);
   }
+}
+
+std::shared_ptr<const TokenMask> Constraint::Automaton::make_mask(uint32_t state,
+                                                                  const VocabularyTrie& vocabulary) {
+  auto mask = std::make_shared<TokenMask>();
+  if (takes_plain_tokens(state)) {
+    mask->bits = vocabulary.plain_bits(), mask->num_tokens = vocabulary.num_plain();
+    walk(state, vocabulary.nodes_of_others(), *mask);
+  } else {
+    mask->bits.resize(static_cast<size_t>(vocabulary.size() + 63) / 64, 0);
+    walk(state, vocabulary.nodes(), *mask);
+  }
+  const auto allow = [&](int32_t id) { mask->bits[static_cast<size_t>(id / 64)] |= uint64_t{1} << id % 64; };
   if (states_[state].takes_tokens)
     for (uint32_t t = 0; t < tokens_.size(); ++t) {
       const int32_t id = vocabulary.added_id(tokens_[t]);

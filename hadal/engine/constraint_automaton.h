@@ -57,10 +57,19 @@ class Constraint::Automaton {
   uint32_t close(const std::vector<Way>& ways);
   uint32_t intern(std::vector<Way> ways, bool accepts);
   uint32_t fill_row(uint32_t state);
-  uint32_t next(uint32_t state, uint8_t byte) {
+  uint32_t row_of(uint32_t state) {
     const uint32_t row = states_[state].row;
-    return next_[(row == kUnknown ? fill_row(state) : row) + class_of_[byte]];
+    return row == kUnknown ? fill_row(state) : row;
   }
+  uint32_t next(uint32_t state, uint8_t byte) { return next_[row_of(state) + class_of_[byte]]; }
+  struct ByteRange {
+    uint8_t first, last;
+  };
+  // Every sequence of bytes in these ranges leads to the same state, which is `to` unless that is kUnknown.
+  bool all_lead(uint32_t from, std::span<const ByteRange> bytes, uint32_t& to);
+  // Plain tokens (vocabulary_trie.h) may follow, whichever they are: inside a string, for instance.
+  bool takes_plain_tokens(uint32_t state);
+  void walk(uint32_t state, const std::vector<VocabularyTrie::Node>& nodes, TokenMask& mask);
   uint32_t next_token(uint32_t state, uint32_t token);
   void enter(Place& place);  // into the tables as they are now
   void leave(Place& place, uint32_t state);

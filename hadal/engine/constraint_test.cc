@@ -4,6 +4,7 @@
 
 #include <thread>
 
+#include "hadal/base/text.h"
 #include "hadal/error.h"
 #include "tests/support/constrained_walk.h"
 
@@ -57,16 +58,17 @@ TEST(Constraint, FollowsNestedRules) {
     EXPECT_FALSE(matches(c, text)) << text;
 }
 
-// The slow way: each token byte by byte through a cursor of single bytes.
-TEST(Constraint, AMaskHoldsExactlyTheTokensWhoseBytesFollow) {
-  const auto c = brackets();
-  ConstraintCursor cursor(c, pairs().trie);
+// Along a random answer, each mask against the slow way: each token byte by byte through a cursor of single
+// bytes. Returns how many tokens of several bytes were allowed.
+int64_t check_masks(const std::shared_ptr<const Constraint>& c, const WalkVocabulary& vocabulary,
+                    uint64_t steps) {
+  ConstraintCursor cursor(c, vocabulary.trie);
   std::string text;
   int64_t longer = 0;
-  for (uint64_t step = 0; step < 40; ++step) {
+  for (uint64_t step = 0; step < steps; ++step) {
     std::vector<int32_t> allowed;
-    for (int32_t id = 0; id < pairs().tokenizer.vocab_size(); ++id) {
-      const std::string_view token = pairs().trie->bytes(id);
+    for (int32_t id = 0; id < vocabulary.tokenizer.vocab_size(); ++id) {
+      const std::string_view token = vocabulary.trie->bytes(id);
       ConstraintCursor slow(c, bytes().trie);
       bool follows = !token.empty();
       for (const char byte : text + std::string(token)) {
@@ -75,17 +77,75 @@ TEST(Constraint, AMaskHoldsExactlyTheTokensWhoseBytesFollow) {
         follows = follows && is_allowed(slow, one);
         if (follows) slow.push(one);
       }
-      if (id == pairs().end) follows = cursor.allowed().ends;
+      if (id == vocabulary.end) follows = cursor.allowed().ends;
       EXPECT_EQ(is_allowed(cursor, id), follows) << text << " + " << token;
-      if (follows && id != pairs().end) allowed.push_back(id), longer += token.size() > 1;
+      if (follows && id != vocabulary.end) allowed.push_back(id), longer += token.size() > 1;
     }
     EXPECT_EQ(static_cast<int64_t>(allowed.size()), cursor.allowed().num_tokens);
     if (allowed.empty()) break;
     const int32_t id = allowed[philox(5, 0, step)[0] % allowed.size()];
-    text += pairs().trie->bytes(id);
+    text += vocabulary.trie->bytes(id);
     cursor.push(id);
   }
-  EXPECT_GT(longer, 0);
+  return longer;
+}
+
+TEST(Constraint, AMaskHoldsExactlyTheTokensWhoseBytesFollow) {
+  EXPECT_GT(check_masks(brackets(), pairs(), 40), 0);
+}
+
+// Any character but controls, quotes and backslashes, and but `without`, leads from one state to the other.
+void add_characters(Grammar& g, Grammar::State from, Grammar::State to, const std::string& without) {
+  for (int byte = 0x20; byte < 0x80; ++byte)
+    if (byte != '"' && byte != '\\' && without.find(static_cast<char>(byte)) == without.npos)
+      g.add_bytes(from, static_cast<uint8_t>(byte), static_cast<uint8_t>(byte), to);
+  const auto add = [&](uint8_t lead, uint8_t last_lead, uint8_t first, uint8_t last, int more) {
+    Grammar::State at = g.state_beside(from);
+    g.add_bytes(from, lead, last_lead, at);
+    for (; more > 0; --more, first = 0x80, last = 0xBF) {
+      const Grammar::State next = more == 1 ? to : g.state_beside(from);
+      g.add_bytes(at, first, last, next);
+      at = next;
+    }
+  };
+  add(0xC2, 0xDF, 0x80, 0xBF, 1), add(0xE0, 0xE0, 0xA0, 0xBF, 2), add(0xE1, 0xEC, 0x80, 0xBF, 2);
+  add(0xED, 0xED, 0x80, 0x9F, 2), add(0xF0, 0xF0, 0x90, 0xBF, 3), add(0xF1, 0xF3, 0x80, 0xBF, 3);
+  add(0xEE, 0xEE, 0x80, 0xBF, 2), add(0xF4, 0xF4, 0x80, 0x8F, 3);
+  add(0xEF, 0xEF, 0x80, without == "\xEF\xBF" ? 0xBE : 0xBF, 2);
+}
+
+std::shared_ptr<const Constraint> quoted(const std::string& without) {
+  Grammar g;
+  const Grammar::Rule s = g.add_rule();
+  const Grammar::State inside = g.then_literal(g.start(s), "\"");
+  g.add_literal(inside, "\"", g.end(s));
+  add_characters(g, inside, inside, without);
+  return std::make_shared<Constraint>(g, s);
+}
+
+// As many characters as `count`, whatever they are.
+std::shared_ptr<const Constraint> counted(int count) {
+  Grammar g;
+  const Grammar::Rule s = g.add_rule();
+  Grammar::State at = g.start(s);
+  for (int i = 0; i < count; ++i) {
+    const Grammar::State next = g.state_beside(at);
+    add_characters(g, at, next, "");
+    at = next;
+  }
+  g.add_literal(at, "\"", g.end(s));
+  return std::make_shared<Constraint>(g, s);
+}
+
+TEST(Constraint, WhereAnyTextMayFollowTheMaskIsExactTooAndWhereNearlyAnyMay) {
+  const std::string text =
+      R"("alte Männer" "老人与海" "a\"b" "🚀🚀 los" "ﾀﾀ \\n" alte Männer, 老人与海 "zz" "az" "zzz", "ﾀﾀﾀ" ﾀﾀ)"
+      " ￥￥ ￥￥ ================ ==================";
+  const WalkVocabulary vocabulary = trained_vocabulary(TokenizerKind::kBpe, cat(text, text, text), 340);
+  EXPECT_GT(vocabulary.trie->num_plain(), 100);
+  EXPECT_FALSE(vocabulary.trie->nodes_of_others().empty());
+  for (const char* without : {"", "z", "\xEF\xBF"}) EXPECT_GT(check_masks(quoted(without), vocabulary, 8), 0);
+  for (const int count : {1, 15, 16, 18}) check_masks(counted(count), vocabulary, 3);
 }
 
 TEST(Constraint, DepthEndsInAWayOutNotInADeadEnd) {

@@ -123,6 +123,13 @@ void Engine::State::check_request(const Request& request) const {
                   : "[engine.submit] a constraint needs a tokenizer. Put tokenizer.json beside the weights.");
 }
 
+std::shared_ptr<const VocabularyTrie> Engine::State::vocabulary() {
+  std::call_once(vocabulary_made_, [&] {
+    if (tokenizer) vocabulary_ = std::make_shared<VocabularyTrie>(*tokenizer, eos_ids);
+  });
+  return vocabulary_;
+}
+
 Engine Engine::open(const std::filesystem::path& folder, const EngineConfig& config) {
   check(config);
   self_test(infer_kernels());
@@ -142,13 +149,12 @@ Engine::Engine(Engine&&) noexcept = default;
 RequestId Engine::submit(Request request) {
   State& s = *state_;
   s.check_request(request);
-  if (request.constraint && !s.vocabulary)
-    s.vocabulary = std::make_shared<VocabularyTrie>(*s.tokenizer, s.eos_ids);
+  const auto vocabulary = request.constraint ? s.vocabulary() : nullptr;
   const RequestId id = s.next_id;
   SequenceRequest sequence{
       .id = static_cast<SequenceId>(id), .prompt = request.prompt, .max_tokens = request.max_tokens};
   const int64_t num_prompt = std::ssize(request.prompt);
-  AnswerState answer(std::move(request), s.tokenizer, s.eos_ids, s.vocabulary);
+  AnswerState answer(std::move(request), s.tokenizer, s.eos_ids, vocabulary);
   s.scheduler.submit(std::move(sequence), now_seconds());
   ++s.next_id;
   s.stats.prompt_tokens += num_prompt;
@@ -209,6 +215,9 @@ const ModelConfig& Engine::model() const {
 }
 const std::optional<Tokenizer>& Engine::tokenizer() const {
   return state_->tokenizer;
+}
+std::shared_ptr<const VocabularyTrie> Engine::vocabulary() const {
+  return state_->vocabulary();
 }
 int64_t Engine::context() const {
   return state_->context;

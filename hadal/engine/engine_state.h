@@ -1,5 +1,6 @@
 // What an engine holds, and one step of it in parts. Internal to hadal/engine.
 #pragma once
+#include <mutex>
 #include <unordered_map>
 
 #include "hadal/base/json.h"
@@ -40,7 +41,8 @@ struct Engine::State {
 
   void check_request(const Request& request) const;
   std::vector<Delta> step();
-  Json cache_header(int64_t pages) const;  // of a saved cache: what made it
+  Json cache_header(int64_t pages) const;              // of a saved cache: what made it
+  std::shared_ptr<const VocabularyTrie> vocabulary();  // any thread
 
   EngineConfig config;
   WorkerPool pool;
@@ -56,8 +58,7 @@ struct Engine::State {
   Scheduler scheduler;
   SpeculationGauge gauge;
   std::vector<int64_t> eos_ids;
-  std::shared_ptr<const VocabularyTrie> vocabulary;  // made for the first constraint
-  std::vector<uint8_t> page_has_mtp;                 // of a page: all its MTP rows are written
+  std::vector<uint8_t> page_has_mtp;  // of a page: all its MTP rows are written
   std::unordered_map<RequestId, Running> running;
   std::vector<Delta> unseen;  // of other requests, from steps made by generate()
   RequestId next_id = 1;
@@ -65,6 +66,9 @@ struct Engine::State {
   double last_decoding_step = 0;  // when it ended; 0: the last step was another kind
 
  private:
+  std::once_flag vocabulary_made_;
+  std::shared_ptr<const VocabularyTrie> vocabulary_;
+
   int64_t num_tokens() const { return tokenizer ? tokenizer->vocab_size() : -1; }
   bool wants_drafts(int64_t sequences) const;
   Work plan();

@@ -24,7 +24,14 @@ class VocabularyTrie {
     uint8_t byte = 0;
   };
   const std::vector<Node>& nodes() const { return nodes_; }
-  int64_t max_depth() const { return max_depth_; }  // length of the longest token
+
+  // Plain tokens: up to 16 whole UTF-8 characters, none of them a control character, a quote or a backslash.
+  // They are nearly all, and where a grammar takes any such text they need no walk, only their bits; then the
+  // nodes of the others do.
+  static constexpr int64_t kPlainCharacters = 16;
+  const std::vector<uint64_t>& plain_bits() const { return plain_bits_; }
+  int64_t num_plain() const { return num_plain_; }
+  const std::vector<Node>& nodes_of_others() const { return nodes_of_others_; }
 
   const std::vector<int32_t>& end_ids() const { return end_ids_; }
   int64_t size() const { return size_; }  // tokens, holes too: bits of a mask
@@ -33,14 +40,16 @@ class VocabularyTrie {
   int32_t added_id(std::string_view spelling) const;  // -1: no such added token
 
  private:
-  void build(std::vector<int32_t> ids);
+  std::vector<Node> build(const std::vector<int32_t>& sorted_ids) const;
 
-  std::vector<Node> nodes_;
+  std::vector<Node> nodes_, nodes_of_others_;
+  std::vector<uint64_t> plain_bits_;
+  int64_t num_plain_ = 0;
   std::string arena_;
   std::vector<std::pair<uint32_t, uint32_t>> spans_;  // of each id in arena_: begin, length
   std::unordered_map<std::string, int32_t> added_;
   std::vector<int32_t> end_ids_;
-  int64_t size_, max_depth_ = 0;
+  int64_t size_;
 };
 
 }  // namespace hadal

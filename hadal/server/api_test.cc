@@ -123,12 +123,30 @@ TEST(Api, TheQueueIsBoundedInPromptTokensToo) {
   const Json body{{"prompt", std::string(60, 'x')}};  // without max_tokens: up to the context
   EXPECT_TRUE(served.begin("/v1/completions", body).second);
   EXPECT_EQ(served.post("/v1/completions", body)->status, 429);
-  EXPECT_TRUE(served.begin("/v1/completions", Json{{"prompt", "x"}}).second);
+  const auto ids = [](int64_t n) { return Json{{"prompt", std::vector<int>(static_cast<size_t>(n), 20)}}; };
+  const int64_t left = 100 - 61;  // a text has its BOS
+  EXPECT_EQ(served.begin("/v1/completions", ids(left + 1)).first->status, 429);
+  EXPECT_TRUE(served.begin("/v1/completions", ids(left)).second);  // full to the last token
+  EXPECT_EQ(served.begin("/v1/completions", ids(1)).first->status, 429);
 }
 
 TEST(Api, ARequestWithoutMaxTokensFitsASmallCache) {
   EngineThread engine(small_engine(/*cache_tokens=*/128), {});
   EXPECT_EQ(engine.context(), 128);
+}
+
+TEST(Api, AConstraintsFirstMaskIsMadeBeforeTheEngineSeesTheRequest) {
+  Served served({}, {}, /*start=*/false);
+  const std::shared_ptr<const VocabularyTrie> vocabulary = served.engine.vocabulary();
+  ASSERT_TRUE(vocabulary);
+  const int64_t holders = vocabulary.use_count();
+  Json body = ask("a");
+  EXPECT_TRUE(served.begin("/v1/chat/completions", body).second);
+  EXPECT_EQ(vocabulary.use_count(), holders);
+  body["response_format"] = parse_json(
+      R"({"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "integer"}}})", "format");
+  EXPECT_TRUE(served.begin("/v1/chat/completions", body).second);
+  EXPECT_EQ(vocabulary.use_count(), holders + 1);  // the masks of the waiting request
 }
 
 TEST(Api, AnAbandonedAnswerFreesItsPages) {

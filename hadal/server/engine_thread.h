@@ -69,6 +69,7 @@ class EngineThread {
   // Facts that do not change; any thread.
   const ModelConfig& model() const { return model_; }
   const std::optional<Tokenizer>& tokenizer() const { return tokenizer_; }
+  std::shared_ptr<const VocabularyTrie> vocabulary() const { return engine_.vocabulary(); }
   int64_t context() const { return context_; }  // longest prompt and answer together; the cache holds it
 
  private:

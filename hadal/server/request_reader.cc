@@ -190,7 +190,11 @@ void RequestReader::chat(const Json& body, ReadRequest& out) const {
   const std::shared_ptr<const Constraint> constraint = constraint_of(call);
   if (constraint && out.format.starts_in_reasoning)  // what is constrained is the answer: close the reasoning
     for (const int32_t id : need_tokenizer().encode("</think>\n\n")) prompt.push_back(id);
-  if (constraint) out.format.reasoning = false;
+  if (constraint) {
+    out.format.reasoning = false;
+    // The vocabulary and the first mask are made here: on the engine's thread all other answers would wait.
+    const ConstraintCursor first(constraint, engine_.vocabulary());
+  }
   Request one = engine_request(call, std::move(prompt), "messages");
   one.constraint = constraint;
   for (int64_t i = 0; i < call.n; ++i) out.requests.push_back(one);
