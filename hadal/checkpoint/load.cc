@@ -1,5 +1,6 @@
 #include "hadal/checkpoint/load.h"
 
+#include "hadal/base/check.h"
 #include "hadal/base/machine.h"
 #include "hadal/base/text.h"
 #include "hadal/checkpoint/names.h"
@@ -28,7 +29,8 @@ void check_memory(int64_t values, const Checkpoint& checkpoint, DType dtype) {
 }  // namespace
 
 ModelWeights load_weights(const ModelConfig& config, const Checkpoint& checkpoint, DType dtype,
-                          const std::vector<Stage>& part) {
+                          const std::vector<Stage>& part, const WeightShare& share) {
+  HADAL_CHECK(share.tensor_ranks == 1) << "parts of matrices are not read";
   if (dtype != DType::kF32 && dtype != DType::kBF16)
     throw Error(ErrorCode::kUnsupported,
                 "[checkpoint.load] models compute in f32 or bf16. Choose one of them.");
@@ -36,23 +38,26 @@ ModelWeights load_weights(const ModelConfig& config, const Checkpoint& checkpoin
   ModelWeights weights;
   weights.part = part;
   int64_t values = 0;
-  for_each_weight(config, weights, [&](const WeightSpec& spec, Tensor&) { values += spec.num_values(); });
+  for_each_weight(config, weights, [&](const WeightSpec& spec, Tensor&) {
+    values += spec.num_values() / spec.shape[0] * part_of(spec, share).size;
+  });
   check_memory(values, checkpoint, dtype);
   std::unordered_map<std::string, Tensor> tensors;
   for_each_weight(config, weights, [&](const WeightSpec& spec, Tensor& tensor) {
     const bool bias = spec.role == WeightRole::kBalanceBias;
-    tensor = empty(spec.shape, bias ? at::kFloat : scalar_type(dtype));
+    tensor = empty(shape_of(spec, share), bias ? at::kFloat : scalar_type(dtype));
     tensors[spec.name] = tensor;
   });
   for (const HfTensor& part : hf_tensors(config)) {
     const auto found = tensors.find(specs[part.spec].name);
-    if (part.copy || found == tensors.end()) continue;
+    if (part.copy || found == tensors.end() || !holds(share, specs[part.spec], part.expert)) continue;
     const std::optional<StoredTensor> stored = find_weight(checkpoint, part);
     if (!stored)
       throw Error(ErrorCode::kInvalidConfig, cat("[checkpoint.load] ", checkpoint.path().string(), ": ",
                                                  part.hf_name, " is missing. Is config.json of this model?"));
     const Tensor whole = found->second;
-    const Tensor slot = part.expert < 0 ? whole : whole.select(0, part.expert);
+    const Tensor slot =
+        part.expert < 0 ? whole : whole.select(0, part.expert - part_of(specs[part.spec], share).begin);
     const int64_t columns = part.shape.back();
     if (slot.scalar_type() == at::kFloat) {
       read_f32(checkpoint, *stored, static_cast<float*>(slot.data_ptr()), 0, -1, columns);

@@ -9,10 +9,10 @@
 namespace hadal {
 
 // The weights of `config` from a checked checkpoint, in fp32 or bf16; quantised ones are dequantised. The
-// balance bias is fp32 always. part: of these stages; empty: all. Throws invalid_config if the checkpoint
-// does not fit, unsupported for another dtype.
+// balance bias is fp32 always. part: of these stages; empty: all. share: of each layer's experts these alone.
+// Throws invalid_config if the checkpoint does not fit, unsupported for another dtype.
 ModelWeights load_weights(const ModelConfig& config, const Checkpoint& checkpoint, DType dtype,
-                          const std::vector<Stage>& part = {});
+                          const std::vector<Stage>& part = {}, const WeightShare& share = {});
 
 // Reads FOLDER/config.json and the weights beside it. MTP modules the file does not hold are left out.
 // dtype absent: as stored, with FP8, INT8 and INT4 computed in bf16, F16 in fp32. Throws unsupported for a
@@ -24,8 +24,8 @@ Transformer load_model(const std::filesystem::path& folder, std::optional<DType>
 // appear whole or not at all.
 void save_model(const std::filesystem::path& folder, const ModelConfig& config, const ModelWeights& weights);
 
-// The same by several processes: each writes a file of the weights that it has, weights.part; then one of
-// them writes config.json and the index of what all have written.
+// The same by several processes: each writes a file of what it has, weights.part and of `share`, without
+// undefined tensors; then one of them writes config.json and the index of what all have written.
 struct ModelFile {
   std::string file;
   std::vector<std::string> tensors;  // as published
@@ -33,7 +33,8 @@ struct ModelFile {
 };
 // Without weights no file is written.
 ModelFile save_model_file(const std::filesystem::path& folder, const std::string& file,
-                          const ModelConfig& config, const ModelWeights& weights);
+                          const ModelConfig& config, const ModelWeights& weights,
+                          const WeightShare& share = {});
 void save_model_index(const std::filesystem::path& folder, const ModelConfig& config,
                       const std::vector<ModelFile>& files);
 

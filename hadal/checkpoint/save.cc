@@ -24,7 +24,8 @@ struct NamedTensors {
   }
 };
 
-NamedTensors named_tensors(const ModelConfig& config, const ModelWeights& weights) {
+NamedTensors named_tensors(const ModelConfig& config, const ModelWeights& weights,
+                           const WeightShare& share = {}) {
   ModelWeights shared = weights;  // tensors are handles: nothing is copied
   std::unordered_map<std::string, Tensor> tensors;
   for_each_weight(config, shared,
@@ -33,9 +34,13 @@ NamedTensors named_tensors(const ModelConfig& config, const ModelWeights& weight
   NamedTensors named;
   for (const HfTensor& part : hf_tensors(config)) {
     const auto found = tensors.find(specs[part.spec].name);
-    if (found == tensors.end()) continue;  // of another part of the model
+    // Of another part of the model, or left to another process.
+    if (found == tensors.end() || !holds(share, specs[part.spec], part.expert)) continue;
     const Tensor& whole = found->second;
-    const Tensor slot = (part.expert < 0 ? whole : whole.select(0, part.expert)).detach().cpu().contiguous();
+    if (!whole.defined()) continue;
+    const int64_t begin = part_of(specs[part.spec], share).begin;
+    const Tensor slot =
+        (part.expert < 0 ? whole : whole.select(0, part.expert - begin)).detach().cpu().contiguous();
     const bool is_bf16 = slot.scalar_type() == at::kBFloat16;
     HADAL_CHECK(is_bf16 || slot.scalar_type() == at::kFloat) << part.hf_name;
     named.heads.push_back({part.hf_name, is_bf16 ? ElementType::kBF16 : ElementType::kF32, part.shape});
@@ -66,6 +71,7 @@ void write_config(const std::filesystem::path& folder, const ModelConfig& config
 
 void save_model(const std::filesystem::path& folder, const ModelConfig& config, const ModelWeights& weights) {
   const NamedTensors named = named_tensors(config, weights);
+  HADAL_CHECK(named.heads.size() == hf_tensors(config).size()) << "a weight of the model is missing";
   std::filesystem::create_directories(folder);
   constexpr int64_t kShardBytes = 5'000'000'000;
   write_checkpoint(folder, named.heads, kShardBytes,
@@ -75,8 +81,8 @@ void save_model(const std::filesystem::path& folder, const ModelConfig& config, 
 }
 
 ModelFile save_model_file(const std::filesystem::path& folder, const std::string& file,
-                          const ModelConfig& config, const ModelWeights& weights) {
-  const NamedTensors named = named_tensors(config, weights);
+                          const ModelConfig& config, const ModelWeights& weights, const WeightShare& share) {
+  const NamedTensors named = named_tensors(config, weights, share);
   ModelFile written{.file = file, .tensors = {}};
   if (named.heads.empty()) return written;
   SafetensorsWriter writer(folder / file, named.heads);

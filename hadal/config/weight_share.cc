@@ -50,6 +50,11 @@ WeightPart part_of(const WeightSpec& spec, const WeightShare& share) {
   return {static_cast<int64_t>(cut.dim), cut.rank * size, size};
 }
 
+bool holds(const WeightShare& share, const WeightSpec& spec, int64_t expert) {
+  const WeightPart part = part_of(spec, share);
+  return expert < 0 || part.dim > 0 || (expert >= part.begin && expert < part.begin + part.size);
+}
+
 std::vector<int64_t> shape_of(const WeightSpec& spec, const WeightShare& share) {
   const WeightPart part = part_of(spec, share);
   std::vector<int64_t> shape = spec.shape;

@@ -20,5 +20,7 @@ struct WeightPart {
 };
 WeightPart part_of(const WeightSpec& spec, const WeightShare& share);
 std::vector<int64_t> shape_of(const WeightSpec& spec, const WeightShare& share);
+// Does the share have anything of the weight's leading index `expert`? -1: of the weight, then it has.
+bool holds(const WeightShare& share, const WeightSpec& spec, int64_t expert);
 
 }  // namespace hadal

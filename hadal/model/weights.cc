@@ -60,6 +60,16 @@ ModelWeights on_device(const ModelConfig& config, const ModelWeights& weights, a
   return moved;
 }
 
+ModelWeights cut_to(const ModelConfig& config, const ModelWeights& weights, const WeightShare& share) {
+  ModelWeights mine = weights;  // handles
+  for_each_weight(config, mine, [&](const WeightSpec& spec, Tensor& tensor) {
+    const WeightPart part = part_of(spec, share);
+    if (part.size < spec.shape[static_cast<size_t>(part.dim)])
+      tensor = tensor.detach().narrow(part.dim, part.begin, part.size).clone();
+  });
+  return mine;
+}
+
 ModelWeights part_of(const ModelConfig& config, const ModelWeights& weights, const std::vector<Stage>& part) {
   ModelWeights all = weights, some;  // handles: nothing is copied
   std::unordered_map<std::string, Tensor> by_name;

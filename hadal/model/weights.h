@@ -108,6 +108,9 @@ ModelWeights random_weights(const ModelConfig& config, uint64_t seed, const Weig
 // The same on a device.
 ModelWeights on_device(const ModelConfig& config, const ModelWeights& weights, at::Device device);
 
+// Of whole weights what a share has: tensors of their own, or the same ones where it has all of them.
+ModelWeights cut_to(const ModelConfig& config, const ModelWeights& weights, const WeightShare& share);
+
 // Of some of the stages that are here: the same tensors.
 ModelWeights part_of(const ModelConfig& config, const ModelWeights& weights, const std::vector<Stage>& part);
 

@@ -50,13 +50,4 @@ class TreeSum {
   std::vector<Piece> pieces_;
 };
 
-// The ranges that whoever holds [begin, end) of n terms is left with.
-inline std::vector<std::pair<int64_t, int64_t>> tree_pieces(int64_t n, int64_t begin, int64_t end) {
-  TreeSum<char> sum(n, [](char&, char&&) {});
-  for (int64_t i = begin; i < end; ++i) sum.push(i, i + 1, 0);
-  std::vector<std::pair<int64_t, int64_t>> out;
-  for (const auto& piece : sum.pieces()) out.emplace_back(piece.first, piece.last);
-  return out;
-}
-
 }  // namespace hadal

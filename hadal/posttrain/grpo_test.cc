@@ -237,8 +237,8 @@ TEST(PolicyStep, TheGradientIsThatOfMinusAdvantageTimesLogProbability) {
       factors.insert(factors.end(), a.samples[i].ids.size(), static_cast<float>(-a.policy[i].advantage));
   ((logp * from_floats(factors)).sum() / static_cast<double>(factors.size())).backward();
   for (size_t i = 0; i < got.size(); ++i) {
-    const Tensor& want = optimizer.weights()[i].grad();
-    ASSERT_EQ(got[i].defined(), want.defined()) << optimizer.names()[i];
+    const Tensor& want = optimizer.weights()[i].values.grad();
+    ASSERT_EQ(got[i].defined(), want.defined()) << optimizer.weights()[i].name;
     if (!want.defined()) continue;
     // The ratio is 1 up to the difference between the training pass and sampling.
     EXPECT_LT((got[i] - want).abs().max().item<double>(), 1e-4 * (1 + want.abs().max().item<double>()));
@@ -294,9 +294,9 @@ TEST(ChatTraining, PackedSamplesGiveTheLossAndGradientsOfThoseAlone) {
   }
   EXPECT_NEAR(whole.total.item<double>(), sum, 1e-5);
   for (size_t i = 0; i < optimizer.weights().size(); ++i) {
-    const Tensor &a = optimizer.weights()[i].grad(), &b = other.weights()[i].grad();
+    const Tensor &a = optimizer.weights()[i].values.grad(), &b = other.weights()[i].values.grad();
     if (!b.defined()) continue;
-    EXPECT_LT((a - b).abs().max().item<double>(), 1e-5) << optimizer.names()[i];  // fp32
+    EXPECT_LT((a - b).abs().max().item<double>(), 1e-5) << optimizer.weights()[i].name;  // fp32
   }
 }
 

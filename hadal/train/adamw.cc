@@ -18,32 +18,19 @@ float* floats(const Tensor& x, int64_t at) {
   return static_cast<float*>(x.data_ptr()) + at;
 }
 
-// squares[i]: of block i of g, blocks of fixed size: the same for any number of threads and ranks.
-void block_squares(const Tensor& g, double* squares) {
-  const int64_t n = g.numel(), blocks = (n + kShardBlock - 1) / kShardBlock;
-  parallel_for(blocks, 4, [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b)
-      squares[b] =
-          train_kernels().sum_squares(floats(g, b * kShardBlock), std::min(kShardBlock, n - b * kShardBlock));
-  });
+// First element and size of each block of elements [begin, end) of a weight.
+std::vector<std::pair<int64_t, int64_t>> blocks_of(const TrainedWeight& weight, int64_t begin, int64_t end) {
+  std::vector<std::pair<int64_t, int64_t>> blocks;
+  for_each_block(begin, end, weight.row, kShardBlock,
+                 [&](int64_t first, int64_t size) { blocks.emplace_back(first, size); });
+  return blocks;
 }
 
-int64_t num_blocks(const ShardLayout::Part& part) {
-  return (part.size() + kShardBlock - 1) / kShardBlock;
-}
-
-std::vector<Tensor> trained_weights(Transformer& model) {
-  std::vector<Tensor> weights;
-  for_each_weight(model.config(), model.weights(), [&](const WeightSpec& spec, Tensor& weight) {
-    if (spec.role != WeightRole::kBalanceBias) weights.push_back(weight);
-  });
-  return weights;
-}
-
-ShardLayout layout_of(const std::vector<Tensor>& weights, int64_t ranks) {
-  std::vector<int64_t> sizes;
-  for (const Tensor& weight : weights) sizes.push_back(weight.numel());
-  return {sizes, ranks};
+ShardLayout layout_of(const std::vector<TrainedWeight>& weights, int64_t ranks) {
+  std::vector<int64_t> sizes, rows;
+  for (const TrainedWeight& weight : weights)
+    sizes.push_back(weight.values.numel()), rows.push_back(weight.row);
+  return {sizes, ranks, rows};
 }
 
 // update(m, v, first value, n) on fp32 copies of bf16 moments [begin, end), a few at a time: no whole copy of
@@ -72,23 +59,34 @@ AdamWConfig adamw_config(const OptimizerSection& o) {
           .bf16_moments = o.bf16_moments};
 }
 
-AdamW::AdamW(Transformer& model, const AdamWConfig& config, OptimizerShare share)
+std::vector<TrainedWeight> trained_weights(Transformer& model) {
+  std::vector<TrainedWeight> weights;
+  const WeightShare& share = model.share();
+  HADAL_CHECK(share.tensor_ranks == 1) << "parts of matrices are no runs of their values";
+  for_each_weight(model.config(), model.weights(), [&](const WeightSpec& spec, Tensor& weight) {
+    if (spec.role == WeightRole::kBalanceBias) return;
+    const int64_t leading = spec.shape[0], row = spec.num_values() / (spec.stacked() ? leading : 1);
+    const int64_t begin = part_of(spec, share).begin * (spec.num_values() / leading);
+    weights.push_back({spec.name, weight, spec.shape, begin, row});
+  });
+  return weights;
+}
+
+AdamW::AdamW(std::vector<TrainedWeight> weights, const AdamWConfig& config, OptimizerShare share)
     : config_(config),
-      weights_(trained_weights(model)),
+      weights_(std::move(weights)),
       layout_(layout_of(weights_, share.ranks)),
       share_(share) {
-  for_each_weight(model.config(), model.weights(), [&](const WeightSpec& spec, Tensor&) {
-    if (spec.role != WeightRole::kBalanceBias) names_.push_back(spec.name);
-  });
-  for (const Tensor& weight : weights_) weight.requires_grad_(true);
+  for (const TrainedWeight& weight : weights_) weight.values.requires_grad_(true);
   const auto type = moment_type();
   for (const ShardLayout::Part& part : layout_.parts(share.rank)) {
-    const Tensor& weight = weights_[static_cast<size_t>(part.tensor)];
-    const std::vector<int64_t> whole = weight.sizes().vec();
+    const TrainedWeight& weight = weights_[static_cast<size_t>(part.tensor)];
+    int64_t whole = 1;
+    for (const int64_t size : weight.shape) whole *= size;
     const std::vector<int64_t> shape =
-        part.size() == weight.numel() ? whole : std::vector<int64_t>{part.size()};
-    moments_.push_back({names_[static_cast<size_t>(part.tensor)], whole, part.begin,
-                        weight.new_zeros(shape, type), weight.new_zeros(shape, type)});
+        part.size() == whole ? weight.shape : std::vector<int64_t>{part.size()};
+    moments_.push_back({weight.name, weight.shape, weight.begin + part.begin,
+                        weight.values.new_zeros(shape, type), weight.values.new_zeros(shape, type)});
   }
 }
 
@@ -99,24 +97,34 @@ std::vector<double> AdamW::block_squares(const std::vector<Tensor>& gradients) c
   const bool plain = computes_plainly();
   const std::vector<double> whole = plain ? sums_of_squares(gradients) : std::vector<double>();
   for (size_t i = 0; i < parts.size(); ++i) {
-    const size_t at = squares.size();
-    squares.resize(at + static_cast<size_t>(num_blocks(parts[i])));
+    const auto blocks =
+        blocks_of(weights_[static_cast<size_t>(parts[i].tensor)], parts[i].begin, parts[i].end);
+    const auto at = static_cast<int64_t>(squares.size());
+    squares.resize(squares.size() + blocks.size());
     if (plain) {
-      squares[at] = whole[i];
+      squares[static_cast<size_t>(at)] = whole[i];
       continue;
     }
-    if (gradients[i].defined()) hadal::block_squares(gradients[i], squares.data() + at);
+    if (!gradients[i].defined()) continue;
+    parallel_for(static_cast<int64_t>(blocks.size()), 4, [&](int64_t begin, int64_t end) {
+      for (int64_t b = begin; b < end; ++b) {
+        const auto [first, size] = blocks[static_cast<size_t>(b)];
+        squares[static_cast<size_t>(at + b)] =
+            train_kernels().sum_squares(floats(gradients[i], first - parts[i].begin), size);
+      }
+    });
   }
   return squares;
 }
 
-std::vector<double> AdamW::tensor_squares(std::span<const double> squares) const {
+std::vector<double> AdamW::tensor_squares(std::span<const double> squares, int64_t runs) const {
   std::vector<double> of_tensor(weights_.size());
   size_t at = 0;
-  for (int64_t r = 0; r < layout_.ranks(); ++r)
-    for (const ShardLayout::Part& part : layout_.parts(r))
-      for (int64_t b = 0; b < num_blocks(part); ++b)
-        of_tensor[static_cast<size_t>(part.tensor)] += squares[at++];
+  for (int64_t run = 0; run < runs; ++run)
+    for (size_t t = 0; t < weights_.size(); ++t)
+      for (size_t b = blocks_of(weights_[t], 0, weights_[t].values.numel()).size(); b > 0; --b)
+        of_tensor[t] += squares[at++];
+  HADAL_CHECK(at == squares.size()) << at << " blocks of " << squares.size();
   return of_tensor;
 }
 
@@ -137,7 +145,7 @@ void AdamW::update(double learning_rate, double norm, const std::vector<Tensor>&
   const std::vector<ShardLayout::Part>& parts = layout_.parts(share_.rank);
   for (size_t i = 0; i < parts.size(); ++i) {
     const Moments& moments = moments_[i];
-    const Tensor& weight = weights_[static_cast<size_t>(parts[i].tensor)];
+    const Tensor& weight = weights_[static_cast<size_t>(parts[i].tensor)].values;
     const int64_t begin = parts[i].begin;
     const Tensor g = gradients[i].defined() ? gradients[i] : zeros({parts[i].size()});
     const bool decays = moments.shape.size() >= 2;
@@ -159,7 +167,7 @@ void AdamW::update(double learning_rate, double norm, const std::vector<Tensor>&
 }
 
 bool AdamW::computes_plainly() const {
-  return !weights_.empty() && is_plain(weights_.front());
+  return !weights_.empty() && is_plain(weights_.front().values);
 }
 
 void AdamW::update_plain(double learning_rate, double scale, const std::vector<Tensor>& gradients) {
@@ -169,8 +177,8 @@ void AdamW::update_plain(double learning_rate, double scale, const std::vector<T
     std::vector<const Moments*> kept;
     for (size_t i = 0; i < moments_.size(); ++i) {
       if (decays != (moments_[i].shape.size() >= 2)) continue;
-      weights.push_back(weights_[i]), kept.push_back(&moments_[i]);
-      g.push_back(gradients[i].defined() ? gradients[i] : weights_[i].new_zeros(weights_[i].sizes()));
+      weights.push_back(weights_[i].values), kept.push_back(&moments_[i]);
+      g.push_back(gradients[i].defined() ? gradients[i] : weights.back().new_zeros(weights.back().sizes()));
       m.push_back(moments_[i].m.to(at::kFloat)), v.push_back(moments_[i].v.to(at::kFloat));
     }
     adamw_update({.learning_rate = learning_rate,
@@ -190,12 +198,14 @@ double AdamW::step(double learning_rate) {
   NoGrad no_grad;
   HADAL_CHECK(share_.ranks == 1) << "the other ranks' shares are missing";
   std::vector<Tensor> gradients;
-  for (const Tensor& weight : weights_)
-    gradients.push_back(weight.grad().defined() ? weight.grad().contiguous() : Tensor());
+  for (const TrainedWeight& weight : weights_) {
+    const Tensor& gradient = weight.values.grad();
+    gradients.push_back(gradient.defined() ? gradient.contiguous() : Tensor());
+  }
   const double global = global_norm(tensor_squares(block_squares(gradients)));
   update(learning_rate, global, gradients);
   // The next backward hands its own tensors over: nothing to zero, nothing to add.
-  for (Tensor& weight : weights_) weight.mutable_grad().reset();
+  for (TrainedWeight& weight : weights_) weight.values.mutable_grad().reset();
   return global;
 }
 

@@ -27,6 +27,17 @@ struct OptimizerShare {
   int64_t rank = 0, ranks = 1;
 };
 
+// A weight, or the run of its values that this process has.
+struct TrainedWeight {
+  std::string name;                                   // of weight_specs()
+  Tensor values;                                      // contiguous
+  std::vector<int64_t> shape;                         // of the whole
+  int64_t begin = 0;                                  // its first value's place in the whole
+  int64_t row = 0;                                    // values of an expert, or of the whole
+  bool stacked() const { return shape.size() == 3; }  // of experts
+};
+std::vector<TrainedWeight> trained_weights(Transformer& model);
+
 class AdamW {
  public:
   // Moments of elements [begin, begin + m.numel()) of a weight, by its name of weight_specs(): in the
@@ -38,8 +49,11 @@ class AdamW {
     Tensor m, v;
   };
 
-  // Makes the model's weights require gradients (the balance bias does not). The model must outlive this.
-  AdamW(Transformer& model, const AdamWConfig& config, OptimizerShare share = {});
+  // Makes the model's weights require gradients (the balance bias does not), and keeps them.
+  AdamW(Transformer& model, const AdamWConfig& config, OptimizerShare share = {})
+      : AdamW(trained_weights(model), config, share) {}
+  // Of some of a model's weights.
+  AdamW(std::vector<TrainedWeight> weights, const AdamWConfig& config, OptimizerShare share = {});
 
   // One update from the accumulated gradients, which are then zeroed; returns the global norm before
   // clipping. A weight without a gradient (an expert that saw no token) has g = 0 and still decays. If the
@@ -48,8 +62,9 @@ class AdamW {
 
   // The same in pieces. One gradient per element of moments(), flat; undefined: none.
   std::vector<double> block_squares(const std::vector<Tensor>& gradients) const;  // of this rank's blocks
-  // Of each weight, from those of all ranks, one after the other.
-  std::vector<double> tensor_squares(std::span<const double> block_squares) const;
+  // Of each weight, from those of all ranks, one after the other. `runs`: of so many optimizers in a row that
+  // have a run each of the same weights, of equal sizes.
+  std::vector<double> tensor_squares(std::span<const double> block_squares, int64_t runs = 1) const;
   void update(double learning_rate, double norm, const std::vector<Tensor>& gradients);
 
   int64_t num_steps() const { return steps_; }
@@ -58,8 +73,7 @@ class AdamW {
   // What a checkpoint keeps: with a share of ranks this one's part of it.
   std::vector<Moments>& moments() { return moments_; }
   const ShardLayout& layout() const { return layout_; }
-  const std::vector<Tensor>& weights() const { return weights_; }   // those that are trained, in order
-  const std::vector<std::string>& names() const { return names_; }  // of them
+  const std::vector<TrainedWeight>& weights() const { return weights_; }  // those that are trained, in order
   at::ScalarType moment_type() const { return config_.bf16_moments ? at::kBFloat16 : at::kFloat; }
 
  private:
@@ -67,8 +81,7 @@ class AdamW {
   void update_plain(double learning_rate, double scale, const std::vector<Tensor>& gradients);
 
   AdamWConfig config_;
-  std::vector<Tensor> weights_;
-  std::vector<std::string> names_;
+  std::vector<TrainedWeight> weights_;
   ShardLayout layout_;
   std::vector<Moments> moments_;
   OptimizerShare share_;

@@ -12,9 +12,11 @@
 
 namespace hadal {
 
-Evaluation::Evaluation(const Transformer& model, std::span<const int64_t> token_bytes)
+Evaluation::Evaluation(const Transformer& model, std::span<const int64_t> token_bytes,
+                       ExpertExchange* exchange)
     : model_(model),
       token_bytes_(token_bytes),
+      exchange_(exchange),
       agreed_(static_cast<size_t>(model.config().mtp_depth)),
       guessed_(agreed_.size()) {}
 
@@ -39,7 +41,7 @@ void Evaluation::add(const TrainBatch& given, const Stage& stage, StageFlow& flo
   const int64_t B = rows_BX.size(0), X = rows_BX.size(1), J = model_.config().mtp_depth, T = X - 1 - J;
   HADAL_SHAPE(rows_BX, B, X);
   Trace trace{.keep_rows = false};
-  TrainingPass pass;
+  TrainingPass pass{.exchange = exchange_};
   if (rows.segment_start_BX.defined()) pass.segment_start_BS = rows.segment_start_BX.narrow(1, 0, T);
   if (stage.has_embedding) {
     flow.hidden_BTD = model_.embed(rows_BX.narrow(1, 0, T));

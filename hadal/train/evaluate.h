@@ -24,8 +24,9 @@ struct HeldOut {
 // Adds up over calls; result() at any time. No gradients, no side effects on the model.
 class Evaluation {
  public:
-  // token_bytes: bytes of text of each id, or empty. Must outlive this.
-  Evaluation(const Transformer& model, std::span<const int64_t> token_bytes = {});
+  // token_bytes: bytes of text of each id, or empty. exchange: of TrainingPass. All must outlive this.
+  Evaluation(const Transformer& model, std::span<const int64_t> token_bytes = {},
+             ExpertExchange* exchange = nullptr);
   // Rows of T + 1 + J tokens: predicts the T after the first, those of another document left out. J: the
   // model's mtp_depth.
   void add(const TrainBatch& rows);
@@ -39,6 +40,7 @@ class Evaluation {
   void add_head(const TrainBatch& rows, const StageFlow& flow, Trace& trace, const TrainingPass& pass);
   const Transformer& model_;
   std::span<const int64_t> token_bytes_;
+  ExpertExchange* exchange_;
   double loss_ = 0;
   int64_t targets_ = 0, right_ = 0, bytes_ = 0;
   std::vector<int64_t> agreed_, guessed_;  // per MTP module

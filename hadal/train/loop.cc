@@ -8,6 +8,7 @@
 #include "hadal/base/text.h"
 #include "hadal/checkpoint/load.h"
 #include "hadal/error.h"
+#include "hadal/parallel/expert_all_to_all.h"
 #include "hadal/tensor/device.h"
 #include "hadal/tensor/make.h"
 #include "hadal/train/balance.h"
@@ -46,7 +47,23 @@ std::string shared_config(TrainConfig config) {
 int64_t default_workers(const RankLayout& ranks, at::Device device) {
   if (!device.is_cpu()) return 1;
   if (ranks.pipeline()) return ranks.data_ranks() * 2 * ranks.pipeline_ranks();
+  if (ranks.block()) return ranks.data_ranks();
   return ranks.data_ranks() * num_threads();
+}
+
+// What only ranks with the whole model, or all experts, can do.
+void check_layout(const RankLayout& ranks, const TrainConfig& config, const TrainRows& rows) {
+  if (ranks.block() && products_named(config.compute.precision) != Products::kF32)
+    throw Error(
+        ErrorCode::kUnsupported,
+        cat("[train.layout] experts ", ranks.block_ranks(), " with compute.precision ",
+            config.compute.precision,
+            ": rows go to other ranks' experts in f32. Set parallel.experts to 1 or compute.precision to "
+            "f32."));
+  if (ranks.spread() && rows.objective.run)
+    throw Error(ErrorCode::kUnsupported,
+                cat("[train.layout] pipeline ", ranks.pipeline_ranks(), ", experts ", ranks.block_ranks(),
+                    ": only the next token is trained on by ranks that share a model out. Set both to 1."));
 }
 
 }  // namespace
@@ -58,13 +75,12 @@ Trainer::Trainer(const TrainConfig& config, const ModelConfig& model, TrainRows 
       comm_(hooks_.comm && hooks_.comm->size() > 1 ? hooks_.comm : nullptr),
       device_(open_device(config.compute.device)),
       ranks_(config.parallel, model, config.batch.length, comm_),
-      model_(model, on_device(model,
-                              hooks_.start ? hooks_.start()
-                                           : random_weights(model, config.run.seed, {},
-                                                            ranks_.pipeline() ? ranks_.held_stages()
-                                                                              : std::vector<Stage>()),
-                              device_)),
+      model_(model, start_weights(model), ranks_.share()),
       parts_(model_parts(ranks_, model_, adamw_config(config.optimizer), config.parallel.shard_optimizer)) {
+  check_layout(ranks_, config_, rows_);
+  if (ranks_.spread())
+    for (const int stage : ranks_.held())
+      replicas_.push_back(replica_of(stage_of(ranks_, model_, stage), ranks_.block_ranks()));
   begin_workers(config.batch.workers > 0 ? config.batch.workers : default_workers(ranks_, device_));
   saves_ = hooks_.checkpoints != nullptr;
   if (comm_) {
@@ -79,11 +95,20 @@ Trainer::Trainer(const TrainConfig& config, const ModelConfig& model, TrainRows 
   counters_.workers = num_workers_;
 }
 
+ModelWeights Trainer::start_weights(const ModelConfig& model) const {
+  const std::vector<Stage> stages = ranks_.pipeline() ? ranks_.held_stages() : std::vector<Stage>();
+  const WeightShare share = ranks_.share();
+  return on_device(model,
+                   hooks_.start ? cut_to(model, hooks_.start(), share)
+                                : random_weights(model, config_.run.seed, share, stages),
+                   device_);
+}
+
 // Each data rank has its share of the workers; all have one at least, which may find no slots.
 void Trainer::begin_workers(int64_t all) {
   const int64_t ranks = ranks_.data_ranks();
   num_workers_ = all;
-  if (!ranks_.pipeline()) workers_.emplace(model_, (all + ranks - 1) / ranks);
+  if (!ranks_.spread()) workers_.emplace(model_, (all + ranks - 1) / ranks);
 }
 
 std::vector<AdamW*> Trainer::optimizers() {
@@ -160,7 +185,7 @@ Trainer::StepResults Trainer::run_slots(int64_t B, const LossConfig& loss) {
     }));
   const auto first_row = [&](int64_t slot) { return slot < n ? slots[static_cast<size_t>(slot)].first : B; };
   const int64_t row = counters_.next_row + first_row(begin), rows = first_row(end) - first_row(begin);
-  TrainBatch batch{Tensor()};
+  TrainBatch batch(zeros({0, config_.batch.length + 1 + model_.config().mtp_depth}, at::kLong));
   if (rows > 0) batch = rows_.read(row, rows);
   if (rows > 0 && config_.loss.capacity_factor > 0)
     batch.protected_B = never_dropped(config_.run.seed, row, rows, config_.loss.never_dropped_share);
@@ -168,24 +193,23 @@ Trainer::StepResults Trainer::run_slots(int64_t B, const LossConfig& loss) {
   int64_t targets = rows > 0 ? count_targets(model_.config(), batch) : 0;
   if (ranks_.data()) targets = sum_over_ranks(*ranks_.data(), targets);
   const LossDivisor divisor{.targets = std::max<int64_t>(1, targets), .rows = B};
-  if (ranks_.pipeline()) return run_stages({batch, slots, begin, end}, loss, divisor);
+  if (ranks_.spread())
+    return run_stages({batch, slots, ranks_.block_slots(n), d % ranks_.block_ranks()}, loss, divisor);
   return of_slots(workers_->run(batch.on(device_), slots, begin, end, loss, divisor));
 }
 
-Trainer::StepResults Trainer::run_stages(const PipelineSlots& slots, const LossConfig& loss,
+Trainer::StepResults Trainer::run_stages(const RankSlots& slots, const LossConfig& given,
                                          const LossDivisor& divisor) {
-  std::vector<Transformer*> models;
-  for (ModelPart& part : parts_) models.push_back(&part.model);
-  PipelineStages work(ranks_.stages(), ranks_.held(), models, slots, loss, divisor);
-  if (slots.size() > 0) {
-    // One thread where others would have one in one process, so that sums are the same.
-    const int threads = num_threads();
-    if (!slots.at(0).alone) set_num_threads(1);
-    run_pipeline(*ranks_.pipeline(), ranks_.schedule(slots.size()),
+  LossConfig loss = given;
+  std::optional<ExpertAllToAll> exchange;
+  if (ranks_.block()) loss.exchange = &exchange.emplace(*ranks_.block());
+  PipelineStages work(ranks_.stages(), ranks_.held(), replicas_, slots, loss, divisor);
+  const int threads = num_threads();
+  if (const int64_t rounds = slots.rounds(); rounds > 0)
+    run_pipeline(ranks_.chain(), ranks_.schedule(rounds),
                  stage_links(model_.config(), static_cast<int>(ranks_.stages().size())), work);
-    set_num_threads(threads);
-  }
-  return {.gradients = work.take_sums(), .first = slots.begin, .losses = work.losses()};
+  set_num_threads(threads);
+  return {.gradients = work.take_sums(), .first = slots.begin(slots.rank), .losses = work.losses()};
 }
 
 bool Trainer::step() {
@@ -258,7 +282,7 @@ void Trainer::record_loads() {
 }
 
 void Trainer::record_eval() {
-  if (ranks_.data_rank() != 0) return;  // waits for the others in the next step
+  if (!ranks_.measures()) return;  // waits for the others in the next step
   EvalRecord record;
   if (rows_.objective.measure) {
     record = rows_.objective.measure(model_);
@@ -300,7 +324,7 @@ bool Trainer::save_is_due() const {
 }
 
 std::vector<AdamW::Moments> Trainer::gather_state() {
-  HADAL_CHECK(!ranks_.pipeline()) << "no rank of a pipeline has all moments";
+  HADAL_CHECK(!ranks_.spread()) << "no rank has all moments";
   ModelPart& all = parts_.front();
   return all.replicas && !all.layout ? gather_moments(*all.replicas, all.optimizer) : all.optimizer.moments();
 }
@@ -311,7 +335,7 @@ void Trainer::save() {
   if (!saves_ || (saved_step_ == counters_.step && !counters_.finished)) return;
   if (hooks_.metrics) hooks_.metrics->sync();
   const int64_t optimizer_steps = parts_.front().optimizer.num_steps();
-  if (ranks_.pipeline()) {
+  if (ranks_.spread()) {
     save_by_ranks(ranks_, hooks_.checkpoints, counters_, model_, parts_, average());
   } else {
     const std::vector<AdamW::Moments> moments = gather_state();
@@ -325,7 +349,7 @@ void Trainer::save() {
 
 void Trainer::save_model_to(const std::filesystem::path& folder, bool of_average) {
   const ModelWeights& weights = of_average && average_ ? average_->weights() : model_.weights();
-  if (ranks_.pipeline()) return save_model_by_ranks(ranks_, folder, model_.config(), weights);
+  if (ranks_.spread()) return save_model_by_ranks(ranks_, folder, model_.config(), weights);
   if (!comm_ || comm_->rank() == 0) save_model(folder, model_.config(), weights);
 }
 
@@ -345,9 +369,7 @@ bool Trainer::roll_back() {
     counters_ = restore(*found, model_, optimizers(), average());
   } else {
     NoGrad no_grad;
-    ModelWeights start = hooks_.start
-                             ? hooks_.start()
-                             : random_weights(model_.config(), config_.run.seed, {}, model_.weights().part);
+    ModelWeights start = start_weights(model_.config());
     std::vector<Tensor> tensors;
     for_each_weight(model_.config(), start,
                     [&](const WeightSpec&, Tensor& tensor) { tensors.push_back(tensor); });

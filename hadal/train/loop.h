@@ -97,12 +97,12 @@ class Trainer {
 
   void use_tensorboard(TensorBoardWriter* writer) { hooks_.tensorboard = writer; }
 
-  Transformer& model() { return model_; }  // of a pipeline: this rank's stages
+  Transformer& model() { return model_; }  // what this rank has of it
   const TrainCounters& counters() const { return counters_; }
   const TrainProgress& progress() const { return progress_; }
   WeightAverage* average() { return average_ ? &*average_ : nullptr; }
-  HeldOut measure() const;  // by all ranks of a pipeline together
-  // All moments, whole, on rank 0; elsewhere perhaps none. Not of a pipeline.
+  HeldOut measure() const;  // by all ranks that do so together, see RankLayout
+  // All moments, whole, on rank 0; elsewhere perhaps none. Not of a model that ranks share out.
   std::vector<AdamW::Moments> gather_state();
   // The model, or its average, into a folder, by all ranks together: a model folder as any other.
   void save_model_to(const std::filesystem::path& folder, bool of_average);
@@ -110,15 +110,15 @@ class Trainer {
  private:
   int64_t planned() const;
   bool step();  // false: the gradient was not finite
-  // Of this rank's part of a step: the gradients of each stage that it holds, the numbers of slots from
-  // `first` on.
+  // Of this rank's slots of a step: the gradients of each of its parts, the numbers of slots from `first` on.
   struct StepResults {
     std::vector<TreeSum<Gradients>> gradients;
     int64_t first = 0;
     std::vector<StepLoss> losses;
   };
   StepResults run_slots(int64_t B, const LossConfig& loss);
-  StepResults run_stages(const PipelineSlots& slots, const LossConfig& loss, const LossDivisor& divisor);
+  StepResults run_stages(const RankSlots& slots, const LossConfig& loss, const LossDivisor& divisor);
+  ModelWeights start_weights(const ModelConfig& model) const;
   std::vector<AdamW*> optimizers();
   void agree();  // of all ranks, once a step: what time it is, whether to stop, whether to save
   std::optional<std::filesystem::path> newest_checkpoint(bool good) const;
@@ -140,7 +140,8 @@ class Trainer {
   RankLayout ranks_;
   Transformer model_;
   std::vector<ModelPart> parts_;
-  std::optional<GradientWorkers> workers_;  // none in a pipeline
+  std::optional<GradientWorkers> workers_;  // where ranks do not share the model out
+  std::vector<Transformer> replicas_;       // where they do: of each stage
   std::optional<WeightAverage> average_;
   TrainCounters counters_;
   TrainProgress progress_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "hadal/base/check.h"
+#include "hadal/parallel/expert_all_to_all.h"
 #include "hadal/tensor/make.h"
 #include "hadal/train/adamw.h"
 #include "hadal/train/pipeline_stages.h"
@@ -13,9 +14,10 @@ namespace {
 
 class EvaluatedStages : public StageWork {
  public:
+  // `silent`: takes part for others' rows, with none of its own.
   EvaluatedStages(const RankLayout& ranks, const Transformer& model, const TrainBatch& rows,
-                  Evaluation& evaluation)
-      : ranks_(ranks), model_(model), rows_(rows), evaluation_(evaluation) {}
+                  Evaluation& evaluation, bool silent)
+      : ranks_(ranks), model_(model), rows_(rows), evaluation_(evaluation), silent_(silent) {}
 
   int64_t forward_size(const StageLink& link, int piece) const override {
     return shape(piece).floats(link, /*back=*/false);
@@ -38,19 +40,21 @@ class EvaluatedStages : public StageWork {
   static int64_t first(int piece) { return piece * kEvaluatedRows; }
   FlowShape shape(int piece) const {
     const ModelConfig& c = model_.config();
-    return {std::min(kEvaluatedRows, rows_.window_BX.size(0) - first(piece)),
-            rows_.window_BX.size(1) - 1 - c.mtp_depth, c.width, c.mtp_depth};
+    const int64_t rows = rows_.window_BX.size(0) - first(piece);
+    return {silent_ ? 0 : std::min(kEvaluatedRows, rows), rows_.window_BX.size(1) - 1 - c.mtp_depth, c.width,
+            c.mtp_depth};
   }
 
   const RankLayout& ranks_;
   const Transformer& model_;
   const TrainBatch& rows_;
   Evaluation& evaluation_;
+  bool silent_;
 };
 
 // From the rank with the head to all, with the loads of all layers.
 HeldOut completed(const RankLayout& ranks, const HeldOut& mine, const Evaluation& evaluation) {
-  Comm& pipeline = *ranks.pipeline();
+  Comm& pipeline = ranks.chain();
   HeldOut found = mine;
   struct Numbers {
     double loss, bits_per_byte, accuracy;
@@ -74,11 +78,13 @@ HeldOut completed(const RankLayout& ranks, const HeldOut& mine, const Evaluation
 
 HeldOut evaluate(const RankLayout& ranks, const Transformer& model, const TrainBatch& rows,
                  std::span<const int64_t> token_bytes) {
-  if (!ranks.pipeline()) return evaluate(model, rows, token_bytes);
-  Evaluation evaluation(model, token_bytes);
+  if (!ranks.spread()) return evaluate(model, rows, token_bytes);
+  std::optional<ExpertAllToAll> exchange;
+  if (ranks.block()) exchange.emplace(*ranks.block());
+  Evaluation evaluation(model, token_bytes, exchange ? &*exchange : nullptr);
   const int64_t pieces = (rows.window_BX.size(0) + kEvaluatedRows - 1) / kEvaluatedRows;
-  EvaluatedStages work(ranks, model, rows, evaluation);
-  run_pipeline(*ranks.pipeline(),
+  EvaluatedStages work(ranks, model, rows, evaluation, /*silent=*/ranks.data_rank() > 0);
+  run_pipeline(ranks.chain(),
                forward_only(ranks.schedule(2 * ranks.pipeline_ranks()), static_cast<int>(pieces)),
                stage_links(model.config(), static_cast<int>(ranks.stages().size())), work);
   return completed(ranks, evaluation.result(), evaluation);

@@ -13,13 +13,6 @@ namespace {
 
 constexpr int64_t kSlots = 8;  // enough for DualPipe on four ranks
 
-// Four layers, of which one is dense, and MTP.
-ModelConfig deep_model(int64_t mtp_depth) {
-  ModelConfig c = layout_model(mtp_depth);
-  c.num_layers = 4, c.vocab_size = 700;
-  return c;
-}
-
 struct PipelineVariant {
   const char* name;
   int64_t mtp_depth;
@@ -48,25 +41,9 @@ TrainConfig pipeline_run(const PipelineVariant& variant, int64_t steps = 10) {
   return c;
 }
 
-TrainRows measured_rows(const TrainConfig& config, int64_t mtp_depth) {
-  TrainRows rows = bordered_rows(config.batch.length + 1 + mtp_depth);
-  const TrainBatch held_out = rows.read(1000, 10);
-  rows.held_out_NX = held_out.window_BX, rows.held_out_start_NX = held_out.segment_start_BX;
-  rows.token_bytes.assign(700, 3);
-  return rows;
-}
-
 void set_pipeline(TrainConfig& c, int64_t ranks, const char* schedule) {
   c.parallel.pipeline = ranks, c.parallel.schedule = schedule;
 }
-
-void expect_same(const Outcome& got, const Outcome& want, const std::string& what) {
-  EXPECT_EQ(got.numbers, want.numbers) << what;
-  EXPECT_EQ(got.measured, want.measured) << what;
-  EXPECT_TRUE(same_weights(got, want)) << what;
-}
-
-const char* const kSchedules[] = {"gpipe", "1f1b", "interleaved", "zb-h1", "zb-v", "dualpipe", "dualpipe-v"};
 
 TEST(PipelineLayouts, EveryScheduleOnTwoAndFourRanksTrainsTheModelOfOneProcess) {
   for (const PipelineVariant& variant : pipeline_variants()) {
@@ -79,8 +56,8 @@ TEST(PipelineLayouts, EveryScheduleOnTwoAndFourRanksTrainsTheModelOfOneProcess) 
     for (const int64_t ranks : {2, 4})
       for (const char* schedule : kSchedules) {
         set_pipeline(config, ranks, schedule);
-        expect_same(train(config, model, ranks, false, rows), one,
-                    std::string(variant.name) + ", " + std::to_string(ranks) + " " + schedule);
+        expect_same_run(train(config, model, ranks, false, rows), one,
+                        std::string(variant.name) + ", " + std::to_string(ranks) + " " + schedule);
       }
   }
 }
@@ -94,8 +71,8 @@ TEST(PipelineLayouts, WithDataParallelRanksAndZeroToo) {
   for (const char* schedule : kSchedules)
     for (const bool shard : {false, true}) {
       set_pipeline(config, 2, schedule);
-      expect_same(train(config, model, 4, shard, rows), one,
-                  std::string("2 x 2 ") + schedule + (shard ? ", ZeRO-1" : ""));
+      expect_same_run(train(config, model, 4, shard, rows), one,
+                      std::string("2 x 2 ") + schedule + (shard ? ", ZeRO-1" : ""));
     }
 }
 
@@ -104,18 +81,6 @@ struct Layout {
   const char* schedule;
   bool shard = false;
 };
-
-// The weights of the newest checkpoint and of its average.
-std::vector<Tensor> stored(const std::filesystem::path& checkpoints, const ModelConfig& model) {
-  CheckpointStore store(checkpoints, 2, false, {}, [](const std::string& text) { ADD_FAILURE() << text; });
-  const std::filesystem::path newest = store.newest().value();
-  std::vector<Tensor> tensors;
-  for (const auto& folder : {newest, newest / "ema"}) {
-    ModelWeights weights = load_weights(model, open_checkpoint(folder), DType::kF32);
-    for_each_weight(model, weights, [&](const WeightSpec&, Tensor& w) { tensors.push_back(w); });
-  }
-  return tensors;
-}
 
 TEST(PipelineLayouts, AnyResumesACheckpointOfAnyOther) {
   const PipelineVariant variant = pipeline_variants()[2];
@@ -143,7 +108,7 @@ TEST(PipelineLayouts, AnyResumesACheckpointOfAnyOther) {
       Outcome ended = train(in(second), model, second.ranks, second.shard, rows, folder.path());
       ended.numbers.insert(ended.numbers.begin(), begun.numbers.begin(), begun.numbers.end());
       ended.measured.insert(ended.measured.begin(), begun.measured.begin(), begun.measured.end());
-      expect_same(ended, whole, what);
+      expect_same_run(ended, whole, what);
       EXPECT_TRUE(same_bits(stored(folder.path(), model), want)) << what;
     }
 }

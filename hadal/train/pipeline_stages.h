@@ -1,4 +1,5 @@
-// What a rank of a pipeline computes in a step: forward and backward of its stages, a slot at a time.
+// What a rank that holds a part of a model computes in a step: forward and backward of its stages (without a
+// pipeline one, the whole network), a slot at a time.
 //
 // The network is cut between layers: a stage's input is a leaf of its graph, whose gradient goes back to the
 // stage before. Embeddings that MTP modules join are looked up by the first stage, so the table exists once,
@@ -9,7 +10,7 @@
 
 #include "hadal/ops/weight_gradients.h"
 #include "hadal/parallel/pipeline.h"
-#include "hadal/train/gradient_workers.h"
+#include "hadal/train/rank_slots.h"
 
 namespace hadal {
 
@@ -20,32 +21,22 @@ struct FlowShape {
   int64_t rows, length, width, ahead;  // ahead: MTP modules
   std::vector<int64_t> hidden() const { return {rows, length, width}; }
   int64_t floats(const StageLink& link, bool back) const;
+  // Of a link's packet: its `n` tensors.
+  std::vector<Tensor> tensors(const Packet& packet, int64_t n) const;
   StageFlow unpack(const Stage& stage, const std::vector<Packet>& in) const;
   static std::vector<Packet> pack(const Stage& stage, const StageFlow& flow);
 };
 
-// A batch as the slots of a step, of which this pipeline has [begin, end); the batch holds their rows.
-struct PipelineSlots {
-  const TrainBatch& batch;
-  std::span<const RowSlot> step;
-  int64_t begin, end;
-  int64_t size() const { return end - begin; }
-  const RowSlot& at(int microbatch) const { return step[static_cast<size_t>(begin + microbatch)]; }
-  TrainBatch rows(int microbatch) const {
-    return batch.rows(at(microbatch).first - at(0).first, at(microbatch).rows);
-  }
-};
-
 class PipelineStages : public StageWork {
  public:
-  // stages: of the whole network; parts[i]: the weights of one of them, `held[i]`, that this rank has.
+  // stages: of the whole network; replicas[i]: replica_of() one of them, `held[i]`, that this rank has.
   PipelineStages(const std::vector<Stage>& stages, const std::vector<int>& held,
-                 const std::vector<Transformer*>& parts, const PipelineSlots& slots, const LossConfig& config,
+                 std::vector<Transformer>& replicas, const RankSlots& slots, const LossConfig& config,
                  const LossDivisor& divisor);
 
-  // Over all slots of the step, of each part; those of the slots that came here.
-  std::vector<TreeSum<Gradients>> take_sums() { return std::move(sums_); }
-  // Of each slot [begin, end): numbers where the last stage is, loads of the stages that are here.
+  // Over all slots of the step, SlotSums::take() of each replica; of the slots that came here.
+  std::vector<TreeSum<Gradients>> take_sums();
+  // Of each of this rank's slots: numbers where the last stage is, loads of the stages that are here.
   const std::vector<StepLoss>& losses() const { return losses_; }
 
   int64_t forward_size(const StageLink& link, int microbatch) const override {
@@ -71,16 +62,18 @@ class PipelineStages : public StageWork {
   size_t part_of(int stage) const;
   FlowShape shape(int microbatch) const;
   void finish(int stage, int microbatch);
+  void use_threads(int microbatch) const;
 
   const std::vector<Stage>& stages_;
   std::vector<int> held_;
-  std::vector<Transformer*> parts_;
-  PipelineSlots slots_;
+  std::vector<Transformer>& replicas_;
+  RankSlots slots_;
   LossConfig config_;
   LossDivisor divisor_;
   std::map<std::pair<int, int>, Live> live_;  // (stage, micro-batch)
-  std::vector<TreeSum<Gradients>> sums_;
+  std::vector<SlotSums> sums_;
   std::vector<StepLoss> losses_;
+  int threads_;
 };
 
 }  // namespace hadal

@@ -21,13 +21,14 @@ std::string file_of(const char* what, const Comm& comm) {
   return cat(what, "-", five(comm.rank() + 1), "-of-", five(comm.size()), ".safetensors");
 }
 
-// The weights that this rank writes: of the stages that no lower rank has.
-ModelWeights owned(const RankLayout& ranks, const ModelConfig& config, const ModelWeights& weights) {
-  std::vector<Stage> stages;
-  for (const int stage : ranks.held())
-    if (ranks.owns(stage)) stages.push_back(ranks.stages()[static_cast<size_t>(stage)]);
-  if (stages.empty()) stages.push_back({});  // a stage of nothing: an empty list would be all
-  return part_of(config, weights, stages);
+// A file of the weights that this rank writes: those that no lower rank has.
+ModelFile write_owned(const RankLayout& ranks, const fs::path& folder, const ModelConfig& config,
+                      const ModelWeights& weights) {
+  ModelWeights owned = weights;  // handles
+  for_each_weight(config, owned, [&](const WeightSpec& spec, Tensor& tensor) {
+    if (!ranks.owns(config, spec)) tensor = Tensor();
+  });
+  return save_model_file(folder, file_of("model", *ranks.all()), config, owned, ranks.share());
 }
 
 Json json_of(const ModelFile& file) {
@@ -67,8 +68,7 @@ Json write_files(const RankLayout& ranks, const fs::path& folder, const Transfor
   std::vector<std::string> files;
   const auto write_model = [&](const std::string& below, const ModelWeights& weights) {
     fs::create_directories(folder / below);
-    ModelFile file = save_model_file(folder / below, file_of("model", all), model.config(),
-                                     owned(ranks, model.config(), weights));
+    ModelFile file = write_owned(ranks, folder / below, model.config(), weights);
     if (!file.tensors.empty()) files.push_back(below + file.file);
     return json_of(file);
   };
@@ -76,7 +76,7 @@ Json write_files(const RankLayout& ranks, const fs::path& folder, const Transfor
   if (average) said["ema"] = write_model("ema/", average->weights());
   std::vector<AdamW::Moments> moments;
   for (ModelPart& part : parts)
-    if (part.optimizer.layout().ranks() > 1 || ranks.owns(part.stage))
+    if (part.optimizer.layout().ranks() > 1 || part.owned)
       for (const AdamW::Moments& each : part.optimizer.moments()) moments.push_back(each);
   if (!moments.empty()) {
     files.push_back(file_of("optimizer", all));
@@ -134,9 +134,8 @@ void save_model_by_ranks(const RankLayout& ranks, const fs::path& folder, const 
     if (all.rank() == 0) fs::create_directories(folder);
     return "";
   });
-  const std::vector<Json> said = together([&] {
-    return json_of(save_model_file(folder, file_of("model", all), config, owned(ranks, config, weights)));
-  });
+  const std::vector<Json> said =
+      together([&] { return json_of(write_owned(ranks, folder, config, weights)); });
   together([&]() -> Json {
     if (all.rank() != 0) return "";
     std::vector<ModelFile> files;

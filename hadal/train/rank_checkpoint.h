@@ -1,5 +1,5 @@
-// Checkpoints and models written by the ranks of a pipeline side by side: each what it owns, under the names
-// of the whole (training spec 15).
+// Checkpoints and models written side by side by ranks that share a model out: each what it owns, under the
+// names of the whole (training spec 15).
 #pragma once
 #include <vector>
 

@@ -5,9 +5,14 @@
 #include "hadal/base/text.h"
 #include "hadal/error.h"
 #include "hadal/planner/stage_split.h"
+#include "hadal/train/rank_sum.h"
 
 namespace hadal {
 namespace {
+
+bool is_expert(const WeightSpec& spec) {
+  return spec.split == WeightSplit::kExperts;
+}
 
 // Any number of slots that every schedule can have: who holds what does not depend on it.
 int some_slots(int64_t ranks) {
@@ -15,9 +20,15 @@ int some_slots(int64_t ranks) {
 }
 
 void check_known(const MeshShape& shape, const ModelConfig& model) {
-  if (shape.experts > 1 || shape.tensor > 1)
-    throw Error(ErrorCode::kUnsupported, cat("[train.layout] experts ", shape.experts, ", tensor ",
-                                             shape.tensor, ": training does not share these out, need 1."));
+  if (shape.tensor > 1)
+    throw Error(ErrorCode::kUnsupported,
+                cat("[train.layout] tensor ", shape.tensor,
+                    ": training does not share heads and matrices out. Set parallel.tensor to 1."));
+  const std::vector<WeightSpec> specs = weight_specs(model);
+  if (shape.experts > 1 && std::none_of(specs.begin(), specs.end(), is_expert))
+    throw Error(ErrorCode::kInvalidConfig,
+                cat("[train.layout] experts ", shape.experts,
+                    ": the model has no layer with experts. Set parallel.experts to 1."));
   if (shape.pipeline > 1 && model.tied_head)
     throw Error(ErrorCode::kUnsupported,
                 cat("[train.layout] pipeline ", shape.pipeline,
@@ -32,8 +43,12 @@ RankLayout::RankLayout(const ParallelSection& parallel, const ModelConfig& model
   const MeshShape shape =
       mesh_shape(all_ ? all_->size() : 1, parallel.pipeline, parallel.experts, parallel.tensor);
   check_known(shape, model);
-  if (all_) mesh_.emplace(*all_, shape);
+  if (all_) mesh_.emplace(*all_, shape), chain_ = &mesh_->pipeline();
   if (shape.data > 1) data_ = &mesh_->data();
+  if (shape.experts > 1) block_ = &mesh_->experts();
+  check_share(model, share());
+  for (const WeightSpec& spec : weight_specs(model))
+    if (spec.role != WeightRole::kBalanceBias) ++num_trained_weights_;
   if (shape.pipeline == 1) {
     stages_ = {whole_model(model)}, held_ = {0};
     return;
@@ -45,6 +60,19 @@ RankLayout::RankLayout(const ParallelSection& parallel, const ModelConfig& model
   std::sort(held_.begin(), held_.end());  // all who share stages sum their gradients in the same order
   stages_ = parallel.layers.empty() ? balanced_stages(model, stages, length)
                                     : listed_stages(model, stages, parallel.layers);
+}
+
+WeightShare RankLayout::share() const {
+  if (!block_) return {};
+  return {.expert_rank = block_->rank(), .expert_ranks = block_->size()};
+}
+
+std::vector<int64_t> RankLayout::block_slots(int64_t num_slots) const {
+  const int64_t begin = data_rank() / block_ranks() * block_ranks();
+  std::vector<int64_t> first;
+  for (int64_t r = begin; r <= begin + block_ranks(); ++r)
+    first.push_back(first_slot(num_slots, r, data_ranks()));
+  return first;
 }
 
 std::vector<Stage> RankLayout::held_stages() const {
@@ -59,8 +87,8 @@ Schedule RankLayout::schedule(int64_t slots) const {
                                .chunks = chunks_});
 }
 
-// Of all ranks, those that hold the stage.
-std::vector<int64_t> RankLayout::members(int stage) const {
+// Of all ranks, those that hold the stage or its experts.
+std::vector<int64_t> RankLayout::members(int stage, bool experts) const {
   std::vector<int64_t> places{0};  // in the pipeline
   if (pipeline_) {
     const int slots = some_slots(pipeline_ranks());
@@ -69,24 +97,33 @@ std::vector<int64_t> RankLayout::members(int stage) const {
     if (some.rank_of(stage, slots - 1) != places[0]) places.push_back(some.rank_of(stage, slots - 1));
   }
   std::vector<int64_t> members;
-  for (int64_t d = 0; d < mesh_->shape().data; ++d)
+  for (int64_t d = 0; d < mesh_->shape().data; ++d) {
+    if (experts && d % block_ranks() != data_rank() % block_ranks()) continue;
     for (const int64_t place : places)
       members.push_back(
           rank_at(mesh_->shape(), {.pipeline = place, .data = d, .tensor = mesh_->place().tensor}));
+  }
   return members;
 }
 
-std::unique_ptr<Comm> RankLayout::replicas(int stage) const {
+std::unique_ptr<Comm> RankLayout::replicas(int stage, bool experts) const {
   if (!all_) return nullptr;
-  std::vector<int64_t> ranks = members(stage);
+  std::vector<int64_t> ranks = members(stage, experts);
   if (ranks.size() == 1) return nullptr;
   return std::make_unique<GroupComm>(*all_, std::move(ranks));
 }
 
-bool RankLayout::owns(int stage) const {
+bool RankLayout::owns(int stage, bool experts) const {
   if (!all_) return true;
-  const std::vector<int64_t> ranks = members(stage);
+  const std::vector<int64_t> ranks = members(stage, experts);
   return *std::min_element(ranks.begin(), ranks.end()) == all_->rank();
+}
+
+bool RankLayout::owns(const ModelConfig& model, const WeightSpec& weight) const {
+  for (const int stage : held_)
+    if (holds(model, stages_[static_cast<size_t>(stage)], weight))
+      return owns(stage, block_ && is_expert(weight));
+  return false;
 }
 
 int64_t RankLayout::head_rank() const {

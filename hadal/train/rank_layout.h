@@ -7,6 +7,7 @@
 
 #include "hadal/config/stage.h"
 #include "hadal/config/train_config.h"
+#include "hadal/config/weight_share.h"
 #include "hadal/parallel/mesh.h"
 #include "hadal/parallel/schedule.h"
 
@@ -25,27 +26,45 @@ class RankLayout {
   int64_t data_rank() const { return data_ ? data_->rank() : 0; }
   int64_t data_ranks() const { return data_ ? data_->size() : 1; }
   int64_t pipeline_ranks() const { return pipeline_ ? pipeline_->size() : 1; }
+  // The data ranks that share out each layer's experts; null: each has all.
+  Comm* block() const { return block_; }
+  int64_t block_ranks() const { return block_ ? block_->size() : 1; }
+  // The ranks of the model's chain of stages, this one alone without a pipeline. REQUIRES: all().
+  Comm& chain() const { return *chain_; }
+  WeightShare share() const;
+  // Has no rank the whole model?
+  bool spread() const { return pipeline_ || block_; }
+  // Is this rank one of those that measure on held-out data? They do it together, each with rank 0's rows or
+  // none.
+  bool measures() const { return data_rank() < block_ranks(); }
+  // Slots of a step that this rank and the others of its block have: rank i [first[i], first[i + 1]).
+  std::vector<int64_t> block_slots(int64_t num_slots) const;
 
   // Of the network; one without a pipeline.
   const std::vector<Stage>& stages() const { return stages_; }
   const std::vector<int>& held() const { return held_; }
   std::vector<Stage> held_stages() const;
-  // Ranks that hold a stage, in the order of their slots; null: this one alone. DualPipe's second copy has
-  // the second half of each data rank's.
-  std::unique_ptr<Comm> replicas(int stage) const;
-  // Is this rank the one that writes the stage down?
-  bool owns(int stage) const;
+  // Ranks that hold a stage, its experts or what else is in it (without a block: all of it); null: this one
+  // alone. DualPipe's second copy has the second half of each data rank's slots.
+  std::unique_ptr<Comm> replicas(int stage, bool experts) const;
+  // Is this rank the one that writes it down?
+  bool owns(int stage, bool experts) const;
+  // The same of a weight of the stages that are held.
+  bool owns(const ModelConfig& model, const WeightSpec& weight) const;
+  // Of the network, balance bias aside.
+  int64_t num_trained_weights() const { return num_trained_weights_; }
   // Throws invalid_argument if the schedule cannot have so many slots.
   Schedule schedule(int64_t slots) const;
   // The pipeline's rank that holds the head for a forward pass alone.
   int64_t head_rank() const;
 
  private:
-  std::vector<int64_t> members(int stage) const;
+  std::vector<int64_t> members(int stage, bool experts) const;
 
   Comm* all_ = nullptr;
   std::optional<Mesh> mesh_;
-  Comm *data_ = nullptr, *pipeline_ = nullptr;
+  Comm *data_ = nullptr, *pipeline_ = nullptr, *block_ = nullptr, *chain_ = nullptr;
+  int64_t num_trained_weights_ = 0;
   ScheduleKind kind_ = ScheduleKind::kOneFOneB;
   int chunks_ = 1;
   std::vector<Stage> stages_;

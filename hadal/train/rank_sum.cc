@@ -79,11 +79,31 @@ void join(StepLoss& loss, StepLoss&& other) {
             [](const ExpertLoad& a, const ExpertLoad& b) { return a.layer < b.layer; });
 }
 
-// Which weights a piece of the sum has a gradient of.
-std::string defined_flags(const Gradients& gradients) {
-  std::string flags;
-  for (const Tensor& g : gradients) flags += g.defined() ? '1' : '0';
-  return flags;
+// What ranks tell each other of a piece of the sum before its numbers: of which slots it is, and which
+// weights it has a gradient of.
+struct PieceHead {
+  int64_t first, last;
+  std::string defined;  // '1' or '0' for each weight
+};
+std::string packed_heads(const std::vector<TreeSum<Gradients>::Piece>& pieces) {
+  std::string out;
+  for (const auto& piece : pieces) {
+    const int64_t range[] = {piece.first, piece.last};
+    out.append(reinterpret_cast<const char*>(range), sizeof range);
+    for (const Tensor& g : piece.value) out += g.defined() ? '1' : '0';
+  }
+  return out;
+}
+std::vector<PieceHead> unpacked_heads(const std::string& bytes, int64_t tensors) {
+  std::vector<PieceHead> heads;
+  int64_t range[2];
+  const size_t flags = static_cast<size_t>(tensors), size = sizeof range + flags;
+  HADAL_CHECK(bytes.size() % size == 0) << "a rank has other weights";
+  for (size_t at = 0; at < bytes.size(); at += size) {
+    std::memcpy(range, bytes.data() + at, sizeof range);
+    heads.push_back({range[0], range[1], bytes.substr(at + sizeof range, flags)});
+  }
+  return heads;
 }
 
 // One piece's gradients of some rank's parts, one after the other.
@@ -112,15 +132,6 @@ void add(const std::vector<Part>& parts, FlatPiece& sum, FlatPiece&& piece) {
   }
   for (size_t t = 0; t < sum.defined.size(); ++t)
     if (piece.defined[t] == '1') sum.defined[t] = '1';
-}
-
-// The pieces of every rank: their ranges follow from the number of slots alone.
-std::vector<std::vector<std::pair<int64_t, int64_t>>> pieces_of_ranks(const Comm& comm, int64_t num_slots) {
-  std::vector<std::vector<std::pair<int64_t, int64_t>>> pieces;
-  for (int64_t r = 0; r < comm.size(); ++r)
-    pieces.push_back(tree_pieces(num_slots, first_slot(num_slots, r, comm.size()),
-                                 first_slot(num_slots, r + 1, comm.size())));
-  return pieces;
 }
 
 constexpr auto kFloat = static_cast<int64_t>(sizeof(float));
@@ -158,16 +169,13 @@ std::vector<double> gather_numbers(Comm& comm, const std::vector<double>& mine) 
 
 std::vector<Tensor> sum_gradients(Comm& comm, const ShardLayout& layout, TreeSum<Gradients>& mine) {
   const int64_t me = comm.rank(), D = comm.size();
-  const auto pieces = pieces_of_ranks(comm, mine.num_terms());
   auto& own = mine.pieces();
-  HADAL_CHECK(own.size() == pieces[static_cast<size_t>(me)].size());
-  std::string flags;
-  for (auto& piece : own) {
-    flags += defined_flags(piece.value);
+  for (auto& piece : own)
     for (Tensor& g : piece.value)
       if (g.defined()) g = g.contiguous();
-  }
-  const std::vector<std::string> all_flags = all_gather_bytes(comm, flags);
+  std::vector<std::vector<PieceHead>> heads;
+  for (const std::string& bytes : all_gather_bytes(comm, packed_heads(own)))
+    heads.push_back(unpacked_heads(bytes, layout.num_tensors()));
 
   // To each rank my pieces of its parts; from each rank its pieces of mine.
   std::vector<Tensor> sent, received;
@@ -179,7 +187,7 @@ std::vector<Tensor> sum_gradients(Comm& comm, const ShardLayout& layout, TreeSum
     for (size_t p = 0; p < own.size(); ++p)
       copy_parts(layout.parts(r), own[p].value,
                  floats(sent.back()) + static_cast<int64_t>(p) * layout.flat_size(r));
-    const int64_t from = static_cast<int64_t>(pieces[static_cast<size_t>(r)].size()) * layout.flat_size(me);
+    const int64_t from = static_cast<int64_t>(heads[static_cast<size_t>(r)].size()) * layout.flat_size(me);
     received.push_back(r == me ? sent.back() : empty({from}));
     if (r == me) continue;
     if (n > 0) out.push_back({r, sent.back().data_ptr(), n * kFloat});
@@ -190,13 +198,14 @@ std::vector<Tensor> sum_gradients(Comm& comm, const ShardLayout& layout, TreeSum
 
   const std::vector<Part>& parts = layout.parts(me);
   TreeSum<FlatPiece> sum(mine.num_terms(), [&](FlatPiece& a, FlatPiece&& b) { add(parts, a, std::move(b)); });
-  for (size_t r = 0; r < pieces.size(); ++r)
-    for (size_t p = 0; p < pieces[r].size(); ++p) {
-      const size_t tensors = all_flags[r].size() / pieces[r].size();
-      sum.push(pieces[r][p].first, pieces[r][p].second,
-               {floats(received[r]) + static_cast<int64_t>(p) * layout.flat_size(me),
-                all_flags[r].substr(p * tensors, tensors)});
-    }
+  std::map<int64_t, std::pair<const PieceHead*, float*>> in_order;  // by the first slot
+  for (size_t r = 0; r < heads.size(); ++r)
+    for (size_t p = 0; p < heads[r].size(); ++p)
+      in_order[heads[r][p].first] = {&heads[r][p],
+                                     floats(received[r]) + static_cast<int64_t>(p) * layout.flat_size(me)};
+  for (const auto& [first, piece] : in_order)
+    sum.push(first, piece.first->last, {piece.second, piece.first->defined});
+  HADAL_CHECK(sum.pieces().size() == 1) << "gradients of a slot are missing";
   const FlatPiece& total = sum.pieces().front().value;
   std::vector<Tensor> result;
   for (const Part& part : parts) {
@@ -235,7 +244,7 @@ void gather_parts(Comm& comm, const ShardLayout& layout, const std::vector<Tenso
 void share_weights(Comm& comm, AdamW& optimizer) {
   NoGrad no_grad;
   std::vector<Tensor> parts, whole;
-  for (const Tensor& weight : optimizer.weights()) whole.push_back(weight.detach());
+  for (const TrainedWeight& weight : optimizer.weights()) whole.push_back(weight.values.detach());
   for (const Part& part : optimizer.layout().parts(comm.rank()))
     parts.push_back(whole[static_cast<size_t>(part.tensor)].view({-1}).narrow(0, part.begin, part.size()));
   gather_parts(comm, optimizer.layout(), parts, whole);
@@ -245,11 +254,9 @@ std::vector<AdamW::Moments> gather_moments(Comm& comm, AdamW& optimizer) {
   std::vector<AdamW::Moments> all;
   std::vector<Tensor> m, v, whole_m, whole_v;
   for (AdamW::Moments& part : optimizer.moments()) m.push_back(part.m), v.push_back(part.v);
-  for (size_t t = 0; t < optimizer.weights().size(); ++t) {
-    const Tensor& weight = optimizer.weights()[t];
+  for (const TrainedWeight& weight : optimizer.weights()) {
     const auto type = optimizer.moment_type();
-    all.push_back({optimizer.names()[t], weight.sizes().vec(), 0, empty(weight.sizes(), type),
-                   empty(weight.sizes(), type)});
+    all.push_back({weight.name, weight.shape, 0, empty(weight.shape, type), empty(weight.shape, type)});
     whole_m.push_back(all.back().m), whole_v.push_back(all.back().v);
   }
   gather_parts(comm, optimizer.layout(), m, whole_m);

@@ -22,7 +22,8 @@ StepLoss sum_losses(Comm& comm, int64_t first, const std::vector<StepLoss>& mine
 std::vector<double> gather_numbers(Comm& comm, const std::vector<double>& mine);
 
 // The global sum of the gradients of this rank's parts of `layout`: one flat tensor a part, undefined where
-// no slot of any rank had a gradient. Takes the gradients' memory.
+// no slot of any rank had a gradient. The ranks have all slots together, whoever has which. Takes the
+// gradients' memory.
 std::vector<Tensor> sum_gradients(Comm& comm, const ShardLayout& layout, TreeSum<Gradients>& mine);
 
 // From each rank's parts whole tensors on every rank, into those given; an undefined one becomes a flat fp32

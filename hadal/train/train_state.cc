@@ -267,10 +267,12 @@ TrainCounters restore(const std::filesystem::path& folder, Transformer& model,
   const TrainCounters counters = counters_of(state, folder);
   const ModelConfig& config = model.config();
   const std::vector<Stage>& part = model.weights().part;
-  fill(config, model.weights(), load_weights(config, open_checkpoint(folder), DType::kF32, part));
+  fill(config, model.weights(),
+       load_weights(config, open_checkpoint(folder), DType::kF32, part, model.share()));
   if (average) {
     const std::filesystem::path from = std::filesystem::exists(folder / "ema") ? folder / "ema" : folder;
-    fill(config, average->weights(), load_weights(config, open_checkpoint(from), DType::kF32, part));
+    fill(config, average->weights(),
+         load_weights(config, open_checkpoint(from), DType::kF32, part, model.share()));
   }
   const MomentFiles files(folder);
   for (AdamW* optimizer : optimizers) {

@@ -3,7 +3,7 @@
 // CHECKPOINTS/step-000123/: config.json, model.safetensors and the tokenizer (a model folder as any other),
 // optimizer.safetensors (m.NAME, v.NAME), ema/ and reference/ (model folders, if there are), state.json,
 // manifest.json (size and SHA-256 of each file). Written under a hidden name and renamed when complete. The
-// ranks of a pipeline write a file each instead, model-00001-of-00002.safetensors and an index,
+// ranks that share a model out write a file each instead, model-00001-of-00002.safetensors and an index,
 // optimizer-00001-of-00002.safetensors, where NAME[b:e] is elements b to e of a weight whose other elements
 // are another rank's. Any layout of ranks reads what any other wrote.
 #pragma once

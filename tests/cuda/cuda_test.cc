@@ -359,8 +359,8 @@ TEST_P(Plain, ACheckpointGoesOnOnTheCpuAndBack) {
                &again = back_optimizer.moments()[i];
     EXPECT_TRUE(got.m.equal(want.m.cpu()) && got.v.equal(want.v.cpu())) << want.name;
     EXPECT_TRUE(again.m.equal(want.m) && again.v.equal(want.v)) << want.name;
-    EXPECT_TRUE(cpu_optimizer.weights()[i].equal(optimizer.weights()[i].cpu())) << want.name;
-    EXPECT_TRUE(back_optimizer.weights()[i].equal(optimizer.weights()[i])) << want.name;
+    EXPECT_TRUE(cpu_optimizer.weights()[i].values.equal(optimizer.weights()[i].values.cpu())) << want.name;
+    EXPECT_TRUE(back_optimizer.weights()[i].values.equal(optimizer.weights()[i].values)) << want.name;
   }
   EXPECT_TRUE(back_average.weights().final_norm.equal(average.weights().final_norm));
 }

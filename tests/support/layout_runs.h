@@ -5,10 +5,12 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
-#include "hadal/config/weight_specs.h"
+#include "hadal/checkpoint/load.h"
+#include "hadal/config/weight_share.h"
 #include "hadal/tensor/make.h"
 #include "hadal/train/loop.h"
 #include "tests/support/small_model.h"
@@ -21,6 +23,13 @@ constexpr int64_t kWorkers = 4;
 inline ModelConfig layout_model(int64_t mtp_depth) {
   ModelConfig c = small_model(mtp_depth);
   c.vocab_size = 700;
+  return c;
+}
+
+// Four layers, of which one is dense, and MTP.
+inline ModelConfig deep_model(int64_t mtp_depth) {
+  ModelConfig c = layout_model(mtp_depth);
+  c.num_layers = 4, c.vocab_size = 700;
   return c;
 }
 
@@ -39,6 +48,18 @@ inline TrainRows bordered_rows(int64_t X) {
               },
           .fingerprint = "bordered"};
 }
+
+// The same with held-out data.
+inline TrainRows measured_rows(const TrainConfig& config, int64_t mtp_depth) {
+  TrainRows rows = bordered_rows(config.batch.length + 1 + mtp_depth);
+  const TrainBatch held_out = rows.read(1000, 10);
+  rows.held_out_NX = held_out.window_BX, rows.held_out_start_NX = held_out.segment_start_BX;
+  rows.token_bytes.assign(700, 3);
+  return rows;
+}
+
+inline const char* const kSchedules[] = {"gpipe", "1f1b",     "interleaved", "zb-h1",
+                                         "zb-v",  "dualpipe", "dualpipe-v"};
 
 struct Variant {
   const char* name;
@@ -78,20 +99,26 @@ inline TrainConfig layout_run(const Variant& variant, int64_t steps = 10) {
   return c;
 }
 
-using NamedWeights = std::map<std::string, Tensor>;
+// What a rank has of a weight: rows [first, ...) of its leading dimension.
+struct HeldWeight {
+  Tensor values;
+  int64_t first = 0;
+};
+using NamedWeights = std::map<std::string, HeldWeight>;
 
 // What a run came to: numbers of every step, weights of every rank, the moments.
 struct Outcome {
   std::vector<double> numbers;
   std::vector<NamedWeights> weights;  // that each rank has
-  std::vector<Tensor> moments;        // not of a pipeline
+  std::vector<Tensor> moments;        // not of ranks that share the model out
   std::vector<double> measured;       // on held-out data
 };
 
 inline NamedWeights copies(Transformer& model) {
   NamedWeights out;
-  for_each_weight(model.config(), model.weights(),
-                  [&](const WeightSpec& spec, Tensor& w) { out[spec.name] = w.detach().clone(); });
+  for_each_weight(model.config(), model.weights(), [&](const WeightSpec& spec, Tensor& w) {
+    out[spec.name] = {w.detach().clone(), part_of(spec, model.share()).begin};
+  });
   return out;
 }
 
@@ -132,7 +159,7 @@ inline Outcome train(TrainConfig config, const ModelConfig& model, int64_t ranks
     const TrainEnd end = trainer.run();
     EXPECT_EQ(end, stop_after > 0 ? TrainEnd::kStopped : TrainEnd::kFinished);
     outcome.weights[static_cast<size_t>(comm.rank())] = copies(trainer.model());
-    if (config.parallel.pipeline > 1) return;
+    if (config.parallel.pipeline > 1 || config.parallel.experts > 1) return;
     std::vector<AdamW::Moments> moments = trainer.gather_state();
     if (comm.rank() == 0)
       for (const AdamW::Moments& each : moments)
@@ -147,15 +174,36 @@ inline bool same_bits(const std::vector<Tensor>& a, const std::vector<Tensor>& b
   return a.size() == b.size();
 }
 
-// Each rank's weights are those of one process.
+// Each rank's weights are those of one process, and nothing of these is on no rank.
 inline bool same_weights(const Outcome& got, const Outcome& want) {
-  size_t seen = 0;
+  std::map<std::string, std::set<int64_t>> rows;
   for (const NamedWeights& rank : got.weights)
-    for (const auto& [name, weight] : rank) {
-      if (!weight.equal(want.weights[0].at(name))) return false;
-      ++seen;
+    for (const auto& [name, held] : rank) {
+      const Tensor& whole = want.weights[0].at(name).values;
+      if (!held.values.equal(whole.narrow(0, held.first, held.values.size(0)))) return false;
+      for (int64_t i = 0; i < held.values.size(0); ++i) rows[name].insert(held.first + i);
     }
-  return seen >= want.weights[0].size();
+  for (const auto& [name, whole] : want.weights[0])
+    if (std::ssize(rows[name]) != whole.values.size(0)) return false;
+  return true;
+}
+
+inline void expect_same_run(const Outcome& got, const Outcome& want, const std::string& what) {
+  EXPECT_EQ(got.numbers, want.numbers) << what;
+  EXPECT_EQ(got.measured, want.measured) << what;
+  EXPECT_TRUE(same_weights(got, want)) << what;
+}
+
+// The weights of the newest checkpoint and of its average.
+inline std::vector<Tensor> stored(const std::filesystem::path& checkpoints, const ModelConfig& model) {
+  CheckpointStore store(checkpoints, 2, false, {}, [](const std::string& text) { ADD_FAILURE() << text; });
+  const std::filesystem::path newest = store.newest().value();
+  std::vector<Tensor> tensors;
+  for (const auto& folder : {newest, newest / "ema"}) {
+    ModelWeights weights = load_weights(model, open_checkpoint(folder), DType::kF32);
+    for_each_weight(model, weights, [&](const WeightSpec&, Tensor& w) { tensors.push_back(w); });
+  }
+  return tensors;
 }
 
 }  // namespace hadal

@@ -23,11 +23,12 @@ int64_t threads_of(const TrainConfig& config, const RankInfo& info) {
   return std::max<int64_t>(1, std::thread::hardware_concurrency() / info.local_size);
 }
 
-// "4 ranks (hadal launch), pipeline of 2 (zb-v), the optimizer's state is shared out"
+// "4 ranks (hadal launch), pipeline of 2 (zb-v), experts over 2, the optimizer's state is shared out"
 std::string layout_text(const TrainConfig& config, const RankInfo& info) {
   const ParallelSection& p = config.parallel;
   std::string text = cat(info.size, " ranks (", info.launcher, ")");
   if (p.pipeline > 1) text += cat(", pipeline of ", p.pipeline, " (", p.schedule, ")");
+  if (p.experts > 1) text += cat(", experts over ", p.experts);
   return text + (p.shard_optimizer ? ", the optimizer's state is shared out" : "");
 }
 

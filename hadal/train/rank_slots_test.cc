@@ -1,15 +1,17 @@
 // Gradients of a step by ranks that share out experts, heads and rows are those of one process.
-#include "hadal/train/exchanged_slots.h"
+#include "hadal/train/rank_slots.h"
 
 #include <gtest/gtest.h>
 
 #include <map>
 #include <mutex>
 
+#include "hadal/parallel/expert_all_to_all.h"
 #include "hadal/parallel/mesh.h"
 #include "hadal/parallel/rank_tensor_sum.h"
 #include "hadal/tensor/make.h"
 #include "hadal/train/balance.h"
+#include "hadal/train/pipeline_stages.h"
 #include "hadal/train/rank_sum.h"
 #include "tests/support/small_model.h"
 
@@ -79,20 +81,26 @@ void put(Outcome& out, const WeightSpec& spec, const WeightShare& share, const T
   whole.narrow(p.dim, p.begin, p.size).copy_(part.view(shape_of(spec, share)));
 }
 
-ShardLayout sizes_of(const ModelConfig& config, const WeightShare& share, bool experts, int64_t ranks) {
-  std::vector<int64_t> sizes;
-  for (const WeightSpec& spec : weight_specs(config)) {
-    if (spec.role == WeightRole::kBalanceBias) continue;
-    int64_t n = 1;
-    for (const int64_t size : shape_of(spec, share)) n *= size;
-    sizes.push_back((spec.split == WeightSplit::kExperts) == experts ? n : 0);
-  }
-  return {sizes, ranks};
+// The trained weights of a share, all or those that ranks share out or not.
+std::vector<WeightSpec> specs_of(const ModelConfig& config, std::optional<bool> experts) {
+  std::vector<WeightSpec> specs;
+  for (const WeightSpec& spec : weight_specs(config))
+    if (spec.role != WeightRole::kBalanceBias &&
+        experts.value_or(spec.split == WeightSplit::kExperts) == (spec.split == WeightSplit::kExperts))
+      specs.push_back(spec);
+  return specs;
 }
 
 // Of the ranks that have these weights all together: each the whole sum.
-std::vector<Tensor> summed(Comm& comm, const ShardLayout& layout, TreeSum<Gradients>& mine, size_t n) {
-  std::vector<Tensor> whole(n);
+std::vector<Tensor> summed(Comm& comm, const std::vector<WeightSpec>& specs, const WeightShare& share,
+                           TreeSum<Gradients>& mine) {
+  std::vector<int64_t> sizes;
+  for (const WeightSpec& spec : specs) {
+    sizes.push_back(1);
+    for (const int64_t size : shape_of(spec, share)) sizes.back() *= size;
+  }
+  const ShardLayout layout(sizes, comm.size());
+  std::vector<Tensor> whole(specs.size());
   gather_parts(comm, layout, sum_gradients(comm, layout, mine), whole);
   return whole;
 }
@@ -112,35 +120,41 @@ Outcome run_layout(const Variant& v, const MeshShape& shape) {
     const WeightShare share{mesh.experts().rank(), mesh.experts().size(), mesh.tensor().rank(),
                             mesh.tensor().size()};
     Transformer model(config, random_weights(config, 1, share), share);
-    ExchangedSlots work(model, mesh.experts());
+    const bool share_out = share.expert_ranks > 1;
+    std::vector<Transformer> replicas;
+    replicas.push_back(replica_of(model, share.expert_ranks));
+    ExpertAllToAll exchange(mesh.experts());
     RankTensorSum sum(mesh.tensor());
     LossConfig mine = loss;
+    if (share_out) mine.exchange = &exchange;
     if (shape.tensor > 1) mine.tensor_sum = &sum;
     const auto n = static_cast<int64_t>(slots.size());
-    BlockSlots block{slots, {}};
-    const int64_t data_rank = mesh.data().rank(), block_begin = data_rank - mesh.experts().rank();
-    for (int64_t r = block_begin; r <= block_begin + shape.experts; ++r)
-      block.first.push_back(first_slot(n, r, mesh.data().size()));
+    std::vector<int64_t> first;
+    const int64_t D = mesh.data().size(), block = mesh.data().rank() - mesh.experts().rank();
+    for (int64_t r = block; r <= block + shape.experts; ++r) first.push_back(first_slot(n, r, D));
     const auto row = [&](int64_t slot) { return slot < n ? slots[static_cast<size_t>(slot)].first : v.rows; };
-    const int64_t first = first_slot(n, data_rank, mesh.data().size()), begin = row(first),
-                  end = row(first_slot(n, data_rank + 1, mesh.data().size()));
-    ExchangedResults found =
-        work.run(batch.rows(begin, end - begin), kLength + 1 + v.mtp_depth, block, mine, divisor);
-    const size_t weights =
-        sizes_of(config, share, false, 1).parts(0).size() + sizes_of(config, share, true, 1).parts(0).size();
-    const std::vector<Tensor> own =
-        summed(mesh.data(), sizes_of(config, share, false, mesh.data().size()), found.own, weights);
-    const std::vector<Tensor> experts = summed(
-        mesh.expert_data(), sizes_of(config, share, true, mesh.expert_data().size()), found.experts, weights);
-    const StepLoss numbers = sum_losses(mesh.data(), first, found.losses);
-    const std::lock_guard lock(mutex);
-    size_t i = 0;
-    for (const WeightSpec& spec : weight_specs(config)) {
-      if (spec.role == WeightRole::kBalanceBias) continue;
-      const bool expert = spec.split == WeightSplit::kExperts;
-      put(outcome, spec, share, expert ? experts[i] : own[i]);
-      ++i;
+    const int64_t me = mesh.experts().rank(), begin = row(first[static_cast<size_t>(me)]),
+                  end = row(first[static_cast<size_t>(me + 1)]);
+    const TrainBatch rows = batch.rows(begin == v.rows ? 0 : begin, end - begin);
+    const RankSlots of_rank{rows, slots, first, me};
+    const std::vector<Stage> stages{whole_model(config)};
+    PipelineStages work(stages, {0}, replicas, of_rank, mine, divisor);
+    for (int round = 0; round < of_rank.rounds(); ++round) {
+      work.forward(0, round, {});
+      work.backward(0, round, {}, /*input_only=*/false);
     }
+    set_num_threads(1);
+    std::vector<TreeSum<Gradients>> sums = work.take_sums();
+    const StepLoss numbers = sum_losses(mesh.data(), of_rank.begin(me), work.losses());
+    for (size_t kind = 0; kind < sums.size(); ++kind) {
+      const std::vector<WeightSpec> specs =
+          specs_of(config, share_out ? std::optional<bool>(kind == 1) : std::nullopt);
+      const std::vector<Tensor> gradients =
+          summed(kind == 0 ? mesh.data() : mesh.expert_data(), specs, share, sums[kind]);
+      const std::lock_guard lock(mutex);
+      for (size_t i = 0; i < specs.size(); ++i) put(outcome, specs[i], share, gradients[i]);
+    }
+    const std::lock_guard lock(mutex);
     outcome.loss = numbers;
   });
   return outcome;
@@ -173,7 +187,7 @@ void expect_loads(const Outcome& got, const Outcome& want, const std::string& wh
     EXPECT_TRUE(got.loss.loads[i].count_E.equal(want.loss.loads[i].count_E)) << what;
 }
 
-TEST(ExchangedSlots, AnyBlocksOfRanksGiveTheGradientsOfOneProcessBitForBit) {
+TEST(RankSlots, AnyBlocksOfRanksGiveTheGradientsOfOneProcessBitForBit) {
   for (const Variant& v : variants()) {
     const Outcome one = run_one(v);
     for (const Layout& layout :
@@ -193,7 +207,7 @@ TEST(ExchangedSlots, AnyBlocksOfRanksGiveTheGradientsOfOneProcessBitForBit) {
 }
 
 // Heads and columns in two parts add up in another order, in fp32: 1e-6 of the largest gradient.
-TEST(ExchangedSlots, HeadsAndColumnsOnSeveralRanksGiveTheGradientsOfOneProcess) {
+TEST(RankSlots, HeadsAndColumnsOnSeveralRanksGiveTheGradientsOfOneProcess) {
   for (const Variant& v : variants()) {
     const Outcome one = run_one(v);
     for (const Layout& layout :
