@@ -157,6 +157,25 @@ class Layouts(Ranks):
         self.run_it([HADAL, *self.command("piped", steps=60)])
         self.assert_same_model("piped", "whole")
 
+    def test_experts_over_two_processes_are_those_of_one_byte_for_byte_and_go_on_alone(self):
+        experts = ("--parallel.experts", "2")
+        self.run_it([HADAL, *self.command("one")])
+        said = self.run_it(self.launched(2, *self.command("two", *experts)))
+        self.assertIn("experts over 2", said)
+        self.assert_same_model("two", "one")
+        self.run_it([HADAL, "inspect", os.path.join(self.folder, "two")])
+        self.run_it([HADAL, *self.command("whole", steps=60)])
+        process, _ = self.start(2, *self.command("shared out", *experts, steps=60))
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(self.end_of(process, 30)[0], 75)
+        self.run_it([HADAL, *self.command("shared out", steps=60)])
+        self.assert_same_model("shared out", "whole")
+        # Its weights, as the start of another run: each rank takes its experts from them.
+        start = ("--model.start", os.path.join(self.folder, "one"))
+        self.run_it([HADAL, *self.command("tuned", *start, steps=2)])
+        self.run_it(self.launched(2, *self.command("tuned by two", *start, *experts, steps=2)))
+        self.assert_same_model("tuned by two", "tuned")
+
     def test_under_torchrun(self):
         if not TORCHRUN:
             self.skipTest("no torchrun here")
