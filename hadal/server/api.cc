@@ -73,9 +73,10 @@ std::string numbers_up_to(int64_t last) {
   return out + ")$";
 }
 
-// The description with what this server alone knows: its model's name and how many tokens there are.
-std::string describe(const std::string& model, int64_t vocab_size,
-                     const std::optional<Tokenizer>& tokenizer) {
+// The description with what this server alone knows: its model's name, how many tokens there are, whether its
+// chat format has a switch for thinking.
+std::string describe(const std::string& model, int64_t vocab_size, const std::optional<Tokenizer>& tokenizer,
+                     const std::optional<ChatTemplate>& chat) {
   Json doc = parse_json({kOpenApi, kOpenApiSize}, "openapi.json");
   Json& schemas = doc["components"]["schemas"];
   schemas["ModelName"]["enum"] = Json::array({model, "", nullptr});
@@ -83,6 +84,10 @@ std::string describe(const std::string& model, int64_t vocab_size,
   for (const char* request : {"ChatRequest", "CompletionRequest"})
     schemas[request]["properties"]["logit_bias"]["propertyNames"]["pattern"] = numbers_up_to(vocab_size - 1);
   if (tokenizer && tokenizer->encode_prompt("").empty()) schemas["PromptText"]["minLength"] = 1;
+  if (!chat || chat->name() != "v3.1") {
+    Json& options = schemas["ChatRequest"]["properties"]["chat_template_kwargs"]["anyOf"][0]["properties"];
+    for (Json& option : options) option["enum"] = Json::array({false, nullptr});
+  }
   schemas["SpelledTokenId"]["maximum"] = tokenizer ? tokenizer->vocab_size() - 1 : 0;
   return dump_json(doc);
 }
@@ -99,7 +104,8 @@ Api::Api(ApiConfig config, EngineThread& engine)
       engine_(engine),
       reader_(config_, engine),
       page_(web_page()),
-      openapi_(describe(config_.model, engine.model().vocab_size, engine.tokenizer())),
+      openapi_(
+          describe(config_.model, engine.model().vocab_size, engine.tokenizer(), reader_.chat_template())),
       size_(model_size(engine.model())),
       started_(std::time(nullptr)) {}
 

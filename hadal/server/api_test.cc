@@ -402,6 +402,24 @@ TEST(Api, TheDescriptionsKeysOfLogitBiasAreTheTokensOfTheModel) {
   }
 }
 
+TEST(Api, TheDescriptionAllowsThinkingWhereTheFormatHasTheSwitch) {
+  Served served;  // v3
+  Api thinking({.model = "tiny", .chat_template = "v3.1"}, served.engine);
+  const auto described = [](Api& api) {
+    auto kept = std::make_shared<Kept>();
+    api.handle({.method = "GET", .path = "/openapi.json"}, kept);
+    const Json schemas = kept->json()["components"]["schemas"];
+    return schemas["ChatRequest"]["properties"]["chat_template_kwargs"]["anyOf"][0]["properties"];
+  };
+  for (const char* name : {"thinking", "enable_thinking"}) {
+    Json body = ask("a", 1);
+    body["chat_template_kwargs"] = {{name, true}};
+    EXPECT_EQ(served.post("/v1/chat/completions", body)->status, 400);
+    EXPECT_EQ(described(served.api)[name]["enum"], Json::array({false, nullptr}));
+    EXPECT_FALSE(described(thinking)[name].contains("enum"));
+  }
+}
+
 TEST(Api, ModelsSayHowLargeTheModelIs) {
   Served served;
   const Json model = served.get("/v1/models")->json()["data"][0];
