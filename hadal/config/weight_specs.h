@@ -34,6 +34,9 @@ struct WeightSpec {
   WeightSplit split = WeightSplit::kNone;
   int64_t layer = -1;  // of it; -1: embedding, final norm, head
   int64_t num_values() const;
+  bool cut() const {  // may ranks of tensor parallelism have parts of it?
+    return split == WeightSplit::kOutputs || split == WeightSplit::kInputs;
+  }
   bool stacked() const { return shape.size() == 3; }  // one checkpoint tensor per leading index
 };
 

@@ -62,12 +62,13 @@ AdamWConfig adamw_config(const OptimizerSection& o) {
 std::vector<TrainedWeight> trained_weights(Transformer& model) {
   std::vector<TrainedWeight> weights;
   const WeightShare& share = model.share();
-  HADAL_CHECK(share.tensor_ranks == 1) << "parts of matrices are no runs of their values";
   for_each_weight(model.config(), model.weights(), [&](const WeightSpec& spec, Tensor& weight) {
     if (spec.role == WeightRole::kBalanceBias) return;
-    const int64_t leading = spec.shape[0], row = spec.num_values() / (spec.stacked() ? leading : 1);
-    const int64_t begin = part_of(spec, share).begin * (spec.num_values() / leading);
-    weights.push_back({spec.name, weight, spec.shape, begin, row});
+    const bool cut = share.tensor_ranks > 1 && spec.cut();
+    const int64_t leading = spec.shape[0];
+    const int64_t row = cut ? weight.numel() : spec.num_values() / (spec.stacked() ? leading : 1);
+    const int64_t begin = cut ? 0 : part_of(spec, share).begin * (spec.num_values() / leading);
+    weights.push_back({spec.name, weight, spec.shape, begin, row, cut});
   });
   return weights;
 }

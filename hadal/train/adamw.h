@@ -27,13 +27,14 @@ struct OptimizerShare {
   int64_t rank = 0, ranks = 1;
 };
 
-// A weight, or the run of its values that this process has.
+// A weight, or the run of its values that this process has, or (cut) its part of a matrix.
 struct TrainedWeight {
   std::string name;                                   // of weight_specs()
   Tensor values;                                      // contiguous
   std::vector<int64_t> shape;                         // of the whole
   int64_t begin = 0;                                  // its first value's place in the whole
   int64_t row = 0;                                    // values of an expert, or of the whole
+  bool cut = false;                                   // then `begin` is 0
   bool stacked() const { return shape.size() == 3; }  // of experts
 };
 std::vector<TrainedWeight> trained_weights(Transformer& model);

@@ -13,10 +13,10 @@
 namespace hadal {
 
 Evaluation::Evaluation(const Transformer& model, std::span<const int64_t> token_bytes,
-                       ExpertExchange* exchange)
+                       const TrainingPass& pass)
     : model_(model),
       token_bytes_(token_bytes),
-      exchange_(exchange),
+      pass_(pass),
       agreed_(static_cast<size_t>(model.config().mtp_depth)),
       guessed_(agreed_.size()) {}
 
@@ -41,7 +41,7 @@ void Evaluation::add(const TrainBatch& given, const Stage& stage, StageFlow& flo
   const int64_t B = rows_BX.size(0), X = rows_BX.size(1), J = model_.config().mtp_depth, T = X - 1 - J;
   HADAL_SHAPE(rows_BX, B, X);
   Trace trace{.keep_rows = false};
-  TrainingPass pass{.exchange = exchange_};
+  TrainingPass pass = pass_;
   if (rows.segment_start_BX.defined()) pass.segment_start_BS = rows.segment_start_BX.narrow(1, 0, T);
   if (stage.has_embedding) {
     flow.hidden_BTD = model_.embed(rows_BX.narrow(1, 0, T));

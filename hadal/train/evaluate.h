@@ -24,9 +24,10 @@ struct HeldOut {
 // Adds up over calls; result() at any time. No gradients, no side effects on the model.
 class Evaluation {
  public:
-  // token_bytes: bytes of text of each id, or empty. exchange: of TrainingPass. All must outlive this.
+  // token_bytes: bytes of text of each id, or empty. pass: who else has parts of the model. All must outlive
+  // this.
   Evaluation(const Transformer& model, std::span<const int64_t> token_bytes = {},
-             ExpertExchange* exchange = nullptr);
+             const TrainingPass& pass = {});
   // Rows of T + 1 + J tokens: predicts the T after the first, those of another document left out. J: the
   // model's mtp_depth.
   void add(const TrainBatch& rows);
@@ -40,7 +41,7 @@ class Evaluation {
   void add_head(const TrainBatch& rows, const StageFlow& flow, Trace& trace, const TrainingPass& pass);
   const Transformer& model_;
   std::span<const int64_t> token_bytes_;
-  ExpertExchange* exchange_;
+  TrainingPass pass_;
   double loss_ = 0;
   int64_t targets_ = 0, right_ = 0, bytes_ = 0;
   std::vector<int64_t> agreed_, guessed_;  // per MTP module

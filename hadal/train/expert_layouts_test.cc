@@ -199,8 +199,6 @@ TEST(ExpertLayouts, ThoseThatCannotBeAreRefusedWithTheirNumbers) {
   expect(
       refusal(2, [](C&, M&, TrainRows& rows) { rows.objective.run = [](auto&&...) { return StepLoss(); }; }),
       "only the next token is trained on by ranks that share a model out");
-  expect(refusal(2, [](C& c, M&, TrainRows&) { c.parallel.experts = 1, c.parallel.tensor = 2; }),
-         "tensor 2: training does not share heads and matrices out. Set parallel.tensor to 1.");
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "hadal/checkpoint/load.h"
 #include "hadal/error.h"
 #include "hadal/parallel/expert_all_to_all.h"
+#include "hadal/parallel/rank_tensor_sum.h"
 #include "hadal/tensor/device.h"
 #include "hadal/tensor/make.h"
 #include "hadal/train/balance.h"
@@ -47,23 +48,8 @@ std::string shared_config(TrainConfig config) {
 int64_t default_workers(const RankLayout& ranks, at::Device device) {
   if (!device.is_cpu()) return 1;
   if (ranks.pipeline()) return ranks.data_ranks() * 2 * ranks.pipeline_ranks();
-  if (ranks.block()) return ranks.data_ranks();
+  if (ranks.spread()) return ranks.data_ranks();
   return ranks.data_ranks() * num_threads();
-}
-
-// What only ranks with the whole model, or all experts, can do.
-void check_layout(const RankLayout& ranks, const TrainConfig& config, const TrainRows& rows) {
-  if (ranks.block() && products_named(config.compute.precision) != Products::kF32)
-    throw Error(
-        ErrorCode::kUnsupported,
-        cat("[train.layout] experts ", ranks.block_ranks(), " with compute.precision ",
-            config.compute.precision,
-            ": rows go to other ranks' experts in f32. Set parallel.experts to 1 or compute.precision to "
-            "f32."));
-  if (ranks.spread() && rows.objective.run)
-    throw Error(ErrorCode::kUnsupported,
-                cat("[train.layout] pipeline ", ranks.pipeline_ranks(), ", experts ", ranks.block_ranks(),
-                    ": only the next token is trained on by ranks that share a model out. Set both to 1."));
 }
 
 }  // namespace
@@ -77,7 +63,7 @@ Trainer::Trainer(const TrainConfig& config, const ModelConfig& model, TrainRows 
       ranks_(config.parallel, model, config.batch.length, comm_),
       model_(model, start_weights(model), ranks_.share()),
       parts_(model_parts(ranks_, model_, adamw_config(config.optimizer), config.parallel.shard_optimizer)) {
-  check_layout(ranks_, config_, rows_);
+  ranks_.check(config_, /*next_token=*/!rows_.objective.run);
   if (ranks_.spread())
     for (const int stage : ranks_.held())
       replicas_.push_back(replica_of(stage_of(ranks_, model_, stage), ranks_.block_ranks()));
@@ -203,6 +189,8 @@ Trainer::StepResults Trainer::run_stages(const RankSlots& slots, const LossConfi
   LossConfig loss = given;
   std::optional<ExpertAllToAll> exchange;
   if (ranks_.block()) loss.exchange = &exchange.emplace(*ranks_.block());
+  std::optional<RankTensorSum> sum;
+  if (ranks_.tensor()) loss.tensor_sum = &sum.emplace(*ranks_.tensor());
   PipelineStages work(ranks_.stages(), ranks_.held(), replicas_, slots, loss, divisor);
   const int threads = num_threads();
   if (const int64_t rounds = slots.rounds(); rounds > 0)
@@ -220,7 +208,7 @@ bool Trainer::step() {
   StepResults slots = run_slots(B, loss_config(config_, done));
   StepLoss loss;
   if (comm_) {
-    loss = sum_losses(*comm_, slots.first, slots.losses);
+    loss = sum_losses(ranks_.numbers(), slots.first, slots.losses);
   } else {
     for (const StepLoss& part : slots.losses) add(loss, part);
   }

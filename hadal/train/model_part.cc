@@ -29,13 +29,25 @@ std::vector<Tensor> summed(ModelPart& part, TreeSum<Gradients>& sum) {
 // By their places; nothing comes twice.
 using Squares = std::map<int64_t, double>;
 
+// Of cut weights the sum over their parts, of others one rank's: the same bits on all.
+std::vector<double> joined(Comm& tensor, const std::vector<TrainedWeight>& weights,
+                           const std::vector<double>& squares) {
+  const std::vector<double> all = gather_numbers(tensor, squares);
+  std::vector<double> sums(all.begin(), all.begin() + std::ssize(squares));
+  for (size_t t = 0; t < sums.size(); ++t)
+    for (size_t at = t + sums.size(); weights[t].cut && at < all.size(); at += sums.size())
+      sums[t] += all[at];
+  return sums;
+}
+
 void add_squares(const RankLayout& ranks, ModelPart& part, const std::vector<Tensor>& gradients,
                  Squares& squares) {
   std::vector<double> blocks = part.optimizer.block_squares(gradients);
   if (part.replicas && !part.layout) blocks = gather_numbers(*part.replicas, blocks);
   if (part.of_experts) blocks = gather_numbers(*ranks.block(), blocks);
-  const std::vector<double> of_tensors =
+  std::vector<double> of_tensors =
       part.optimizer.tensor_squares(blocks, part.of_experts ? ranks.block_ranks() : 1);
+  if (ranks.tensor()) of_tensors = joined(*ranks.tensor(), part.optimizer.weights(), of_tensors);
   for (size_t t = 0; t < of_tensors.size(); ++t)
     HADAL_CHECK(squares.emplace(part.places[t], of_tensors[t]).second) << "a weight's norm comes twice";
 }

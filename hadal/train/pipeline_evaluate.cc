@@ -4,6 +4,7 @@
 
 #include "hadal/base/check.h"
 #include "hadal/parallel/expert_all_to_all.h"
+#include "hadal/parallel/rank_tensor_sum.h"
 #include "hadal/tensor/make.h"
 #include "hadal/train/adamw.h"
 #include "hadal/train/pipeline_stages.h"
@@ -80,8 +81,11 @@ HeldOut evaluate(const RankLayout& ranks, const Transformer& model, const TrainB
                  std::span<const int64_t> token_bytes) {
   if (!ranks.spread()) return evaluate(model, rows, token_bytes);
   std::optional<ExpertAllToAll> exchange;
-  if (ranks.block()) exchange.emplace(*ranks.block());
-  Evaluation evaluation(model, token_bytes, exchange ? &*exchange : nullptr);
+  std::optional<RankTensorSum> sum;
+  TrainingPass pass;
+  if (ranks.block()) pass.exchange = &exchange.emplace(*ranks.block());
+  if (ranks.tensor()) pass.tensor_sum = &sum.emplace(*ranks.tensor());
+  Evaluation evaluation(model, token_bytes, pass);
   const int64_t pieces = (rows.window_BX.size(0) + kEvaluatedRows - 1) / kEvaluatedRows;
   EvaluatedStages work(ranks, model, rows, evaluation, /*silent=*/ranks.data_rank() > 0);
   run_pipeline(ranks.chain(),

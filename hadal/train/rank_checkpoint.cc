@@ -1,5 +1,6 @@
 #include "hadal/train/rank_checkpoint.h"
 
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "hadal/base/json.h"
@@ -7,6 +8,7 @@
 #include "hadal/checkpoint/load.h"
 #include "hadal/error.h"
 #include "hadal/parallel/peer_lost.h"
+#include "hadal/tensor/make.h"
 
 namespace hadal {
 namespace {
@@ -21,14 +23,59 @@ std::string file_of(const char* what, const Comm& comm) {
   return cat(what, "-", five(comm.rank() + 1), "-of-", five(comm.size()), ".safetensors");
 }
 
-// A file of the weights that this rank writes: those that no lower rank has.
-ModelFile write_owned(const RankLayout& ranks, const fs::path& folder, const ModelConfig& config,
-                      const ModelWeights& weights) {
+// Of a cut matrix the whole, from all ranks of tensor parallelism.
+Tensor joined(Comm& tensor, const WeightSpec& spec, const Tensor& part) {
+  const Tensor mine = part.detach().contiguous();
+  const std::vector<std::string> all =
+      all_gather_bytes(tensor, {static_cast<const char*>(mine.data_ptr()), mine.nbytes()});
+  std::vector<Tensor> parts;
+  for (int64_t r = 0; r < tensor.size(); ++r) {
+    const WeightShare share{.tensor_rank = r, .tensor_ranks = tensor.size()};
+    parts.push_back(empty(shape_of(spec, share), mine.scalar_type()));
+    std::memcpy(parts.back().data_ptr(), all[static_cast<size_t>(r)].data(), parts.back().nbytes());
+  }
+  return concat(parts, part_of(spec, {.tensor_ranks = tensor.size()}).dim);
+}
+
+// What this rank writes, those of tensor parallelism together: what no lower rank has.
+struct Owned {
+  ModelWeights weights;  // undefined where others write
+  std::optional<ModelWeights> average;
+  std::vector<AdamW::Moments> moments;
+};
+
+ModelWeights owned_weights(const RankLayout& ranks, const ModelConfig& config, const ModelWeights& weights) {
   ModelWeights owned = weights;  // handles
   for_each_weight(config, owned, [&](const WeightSpec& spec, Tensor& tensor) {
-    if (!ranks.owns(config, spec)) tensor = Tensor();
+    const bool owns = ranks.owns(config, spec);
+    if (owns && ranks.tensor() && spec.cut()) tensor = joined(*ranks.tensor(), spec, tensor);
+    if (!owns || ranks.share().tensor_rank > 0) tensor = Tensor();
   });
-  return save_model_file(folder, file_of("model", *ranks.all()), config, owned, ranks.share());
+  return owned;
+}
+
+std::vector<AdamW::Moments> owned_moments(const RankLayout& ranks, const ModelConfig& config,
+                                          std::vector<ModelPart>& parts) {
+  std::map<std::string, WeightSpec> specs;
+  for (const WeightSpec& spec : weight_specs(config)) specs.emplace(spec.name, spec);
+  std::vector<AdamW::Moments> moments;
+  for (ModelPart& part : parts) {
+    if (part.optimizer.layout().ranks() == 1 && !part.owned) continue;
+    for (AdamW::Moments each : part.optimizer.moments()) {
+      const WeightSpec& spec = specs.at(each.name);
+      if (ranks.tensor() && spec.cut())
+        each.m = joined(*ranks.tensor(), spec, each.m), each.v = joined(*ranks.tensor(), spec, each.v);
+      if (ranks.share().tensor_rank == 0) moments.push_back(std::move(each));
+    }
+  }
+  return moments;
+}
+
+ModelFile write_owned(const RankLayout& ranks, const fs::path& folder, const ModelConfig& config,
+                      const ModelWeights& owned) {
+  const WeightShare all = ranks.share();
+  return save_model_file(folder, file_of("model", *ranks.all()), config, owned,
+                         {.expert_rank = all.expert_rank, .expert_ranks = all.expert_ranks});
 }
 
 Json json_of(const ModelFile& file) {
@@ -62,25 +109,21 @@ std::string first_error(const std::vector<Json>& all) {
 }
 
 // This rank's files of a checkpoint.
-Json write_files(const RankLayout& ranks, const fs::path& folder, const Transformer& model,
-                 std::vector<ModelPart>& parts, WeightAverage* average) {
+Json write_files(const RankLayout& ranks, const fs::path& folder, const ModelConfig& config,
+                 const Owned& owned) {
   Comm& all = *ranks.all();
   std::vector<std::string> files;
   const auto write_model = [&](const std::string& below, const ModelWeights& weights) {
     fs::create_directories(folder / below);
-    ModelFile file = write_owned(ranks, folder / below, model.config(), weights);
+    ModelFile file = write_owned(ranks, folder / below, config, weights);
     if (!file.tensors.empty()) files.push_back(below + file.file);
     return json_of(file);
   };
-  Json said{{"model", write_model("", model.weights())}};
-  if (average) said["ema"] = write_model("ema/", average->weights());
-  std::vector<AdamW::Moments> moments;
-  for (ModelPart& part : parts)
-    if (part.optimizer.layout().ranks() > 1 || part.owned)
-      for (const AdamW::Moments& each : part.optimizer.moments()) moments.push_back(each);
-  if (!moments.empty()) {
+  Json said{{"model", write_model("", owned.weights)}};
+  if (owned.average) said["ema"] = write_model("ema/", *owned.average);
+  if (!owned.moments.empty()) {
     files.push_back(file_of("optimizer", all));
-    write_moments(folder / files.back(), named_moments(moments));
+    write_moments(folder / files.back(), named_moments(owned.moments));
   }
   said["files"] = parse_json(manifest_entries(folder, files), "files");
   return said;
@@ -97,7 +140,10 @@ void save_by_ranks(const RankLayout& ranks, CheckpointStore* store, const TrainC
   std::vector<Json> said;
   if (error.empty()) {
     const fs::path folder = places.front().get<std::string>();
-    said = said_by_all(all, [&] { return write_files(ranks, folder, model, parts, average); });
+    Owned owned{.weights = owned_weights(ranks, model.config(), model.weights()),
+                .moments = owned_moments(ranks, model.config(), parts)};
+    if (average) owned.average = owned_weights(ranks, model.config(), average->weights());
+    said = said_by_all(all, [&] { return write_files(ranks, folder, model.config(), owned); });
     error = first_error(said);
   }
   if (!store) return;
@@ -134,8 +180,8 @@ void save_model_by_ranks(const RankLayout& ranks, const fs::path& folder, const 
     if (all.rank() == 0) fs::create_directories(folder);
     return "";
   });
-  const std::vector<Json> said =
-      together([&] { return json_of(write_owned(ranks, folder, config, weights)); });
+  const ModelWeights owned = owned_weights(ranks, config, weights);
+  const std::vector<Json> said = together([&] { return json_of(write_owned(ranks, folder, config, owned)); });
   together([&]() -> Json {
     if (all.rank() != 0) return "";
     std::vector<ModelFile> files;

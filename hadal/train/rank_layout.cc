@@ -4,6 +4,7 @@
 
 #include "hadal/base/text.h"
 #include "hadal/error.h"
+#include "hadal/ops/linear.h"
 #include "hadal/planner/stage_split.h"
 #include "hadal/train/rank_sum.h"
 
@@ -20,10 +21,6 @@ int some_slots(int64_t ranks) {
 }
 
 void check_known(const MeshShape& shape, const ModelConfig& model) {
-  if (shape.tensor > 1)
-    throw Error(ErrorCode::kUnsupported,
-                cat("[train.layout] tensor ", shape.tensor,
-                    ": training does not share heads and matrices out. Set parallel.tensor to 1."));
   const std::vector<WeightSpec> specs = weight_specs(model);
   if (shape.experts > 1 && std::none_of(specs.begin(), specs.end(), is_expert))
     throw Error(ErrorCode::kInvalidConfig,
@@ -46,6 +43,12 @@ RankLayout::RankLayout(const ParallelSection& parallel, const ModelConfig& model
   if (all_) mesh_.emplace(*all_, shape), chain_ = &mesh_->pipeline();
   if (shape.data > 1) data_ = &mesh_->data();
   if (shape.experts > 1) block_ = &mesh_->experts();
+  if (shape.tensor > 1) tensor_ = &mesh_->tensor();
+  if (all_) {
+    std::vector<int64_t> ranks;
+    for (int64_t r = mesh_->place().tensor; r < all_->size(); r += shape.tensor) ranks.push_back(r);
+    numbers_ = std::make_unique<GroupComm>(*all_, std::move(ranks));
+  }
   check_share(model, share());
   for (const WeightSpec& spec : weight_specs(model))
     if (spec.role != WeightRole::kBalanceBias) ++num_trained_weights_;
@@ -62,9 +65,36 @@ RankLayout::RankLayout(const ParallelSection& parallel, const ModelConfig& model
                                     : listed_stages(model, stages, parallel.layers);
 }
 
+void RankLayout::check(const TrainConfig& config, bool next_token) const {
+  const ParallelSection& p = config.parallel;
+  const std::string& precision = config.compute.precision;
+  const bool f32 = products_named(precision) == Products::kF32;
+  if (tensor_ && !f32)
+    throw Error(ErrorCode::kUnsupported,
+                cat("[train.layout] tensor ", p.tensor, " with compute.precision ", precision,
+                    ": parts of matrices are added up in f32. Set parallel.tensor to 1 or "
+                    "compute.precision to f32."));
+  if (tensor_ && p.shard_optimizer)
+    throw Error(ErrorCode::kUnsupported,
+                cat("[train.layout] tensor ", p.tensor,
+                    " with parallel.shard_optimizer: moments of cut matrices are not shared out further. Set "
+                    "parallel.tensor to 1 or parallel.shard_optimizer to false."));
+  if (block_ && !f32)
+    throw Error(ErrorCode::kUnsupported,
+                cat("[train.layout] experts ", p.experts, " with compute.precision ", precision,
+                    ": rows go to other ranks' experts in f32. Set parallel.experts to 1 or "
+                    "compute.precision to f32."));
+  if (spread() && !next_token)
+    throw Error(ErrorCode::kUnsupported,
+                cat("[train.layout] pipeline ", p.pipeline, ", experts ", p.experts, ", tensor ", p.tensor,
+                    ": only the next token is trained on by ranks that share a model out. Set all to 1."));
+}
+
 WeightShare RankLayout::share() const {
-  if (!block_) return {};
-  return {.expert_rank = block_->rank(), .expert_ranks = block_->size()};
+  WeightShare share;
+  if (block_) share.expert_rank = block_->rank(), share.expert_ranks = block_->size();
+  if (tensor_) share.tensor_rank = tensor_->rank(), share.tensor_ranks = tensor_->size();
+  return share;
 }
 
 std::vector<int64_t> RankLayout::block_slots(int64_t num_slots) const {

@@ -19,6 +19,10 @@ class RankLayout {
   // invalid_config or unsupported, naming the numbers that do not fit.
   RankLayout(const ParallelSection& parallel, const ModelConfig& model, int64_t length, Comm* comm);
 
+  // Throws unsupported for what only ranks with the whole model can do, or with all experts, heads and
+  // columns.
+  void check(const TrainConfig& config, bool next_token) const;
+
   // Null: this rank is all of it.
   Comm* all() const { return all_; }
   Comm* data() const { return data_; }
@@ -29,11 +33,15 @@ class RankLayout {
   // The data ranks that share out each layer's experts; null: each has all.
   Comm* block() const { return block_; }
   int64_t block_ranks() const { return block_ ? block_->size() : 1; }
+  // The ranks that share out heads and the columns of MLPs, and have the same rows; null: each has all.
+  Comm* tensor() const { return tensor_; }
+  // Of each such group one rank: together they have every slot and stage once. REQUIRES: all().
+  Comm& numbers() const { return *numbers_; }
   // The ranks of the model's chain of stages, this one alone without a pipeline. REQUIRES: all().
   Comm& chain() const { return *chain_; }
   WeightShare share() const;
   // Has no rank the whole model?
-  bool spread() const { return pipeline_ || block_; }
+  bool spread() const { return pipeline_ || block_ || tensor_; }
   // Is this rank one of those that measure on held-out data? They do it together, each with rank 0's rows or
   // none.
   bool measures() const { return data_rank() < block_ranks(); }
@@ -47,7 +55,7 @@ class RankLayout {
   // Ranks that hold a stage, its experts or what else is in it (without a block: all of it); null: this one
   // alone. DualPipe's second copy has the second half of each data rank's slots.
   std::unique_ptr<Comm> replicas(int stage, bool experts) const;
-  // Is this rank the one that writes it down?
+  // Is this rank, with those of tensor(), the one that writes it down? The first of these does.
   bool owns(int stage, bool experts) const;
   // The same of a weight of the stages that are held.
   bool owns(const ModelConfig& model, const WeightSpec& weight) const;
@@ -63,7 +71,8 @@ class RankLayout {
 
   Comm* all_ = nullptr;
   std::optional<Mesh> mesh_;
-  Comm *data_ = nullptr, *pipeline_ = nullptr, *block_ = nullptr, *chain_ = nullptr;
+  Comm *data_ = nullptr, *pipeline_ = nullptr, *block_ = nullptr, *chain_ = nullptr, *tensor_ = nullptr;
+  std::unique_ptr<Comm> numbers_;
   int64_t num_trained_weights_ = 0;
   ScheduleKind kind_ = ScheduleKind::kOneFOneB;
   int chunks_ = 1;

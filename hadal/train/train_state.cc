@@ -259,6 +259,26 @@ class MomentFiles {
   std::map<std::string, std::vector<Piece>> pieces_;
 };
 
+// What a rank has of the weights in a model folder.
+ModelWeights load_share(const std::filesystem::path& folder, const Transformer& model) {
+  const WeightShare& all = model.share();
+  const WeightShare experts{.expert_rank = all.expert_rank, .expert_ranks = all.expert_ranks},
+      cut{.tensor_rank = all.tensor_rank, .tensor_ranks = all.tensor_ranks};
+  const ModelConfig& config = model.config();
+  return cut_to(
+      config, load_weights(config, open_checkpoint(folder), DType::kF32, model.weights().part, experts), cut);
+}
+
+// Of a matrix that several ranks have parts of, this one's part; of others what `moments` says.
+void read_part(const MomentFiles& files, const std::string& name, const AdamW::Moments& moments,
+               const WeightSpec& spec, const WeightShare& share, Tensor& into) {
+  if (share.tensor_ranks == 1 || !spec.cut()) return files.read(name, moments.shape, moments.begin, into);
+  Tensor whole = empty(spec.shape, into.scalar_type());
+  files.read(name, spec.shape, 0, whole);
+  const WeightPart part = part_of(spec, share);
+  into.copy_(whole.narrow(part.dim, part.begin, part.size).reshape(into.sizes()));
+}
+
 }  // namespace
 
 TrainCounters restore(const std::filesystem::path& folder, Transformer& model,
@@ -266,19 +286,19 @@ TrainCounters restore(const std::filesystem::path& folder, Transformer& model,
   const Json state = read_state(folder);
   const TrainCounters counters = counters_of(state, folder);
   const ModelConfig& config = model.config();
-  const std::vector<Stage>& part = model.weights().part;
-  fill(config, model.weights(),
-       load_weights(config, open_checkpoint(folder), DType::kF32, part, model.share()));
+  fill(config, model.weights(), load_share(folder, model));
   if (average) {
     const std::filesystem::path from = std::filesystem::exists(folder / "ema") ? folder / "ema" : folder;
-    fill(config, average->weights(),
-         load_weights(config, open_checkpoint(from), DType::kF32, part, model.share()));
+    fill(config, average->weights(), load_share(from, model));
   }
   const MomentFiles files(folder);
+  std::map<std::string, WeightSpec> specs;
+  for (const WeightSpec& spec : weight_specs(config)) specs.emplace(spec.name, spec);
   for (AdamW* optimizer : optimizers) {
     for (AdamW::Moments& moments : optimizer->moments()) {
-      files.read("m." + moments.name, moments.shape, moments.begin, moments.m);
-      files.read("v." + moments.name, moments.shape, moments.begin, moments.v);
+      const WeightSpec& spec = specs.at(moments.name);
+      read_part(files, "m." + moments.name, moments, spec, model.share(), moments.m);
+      read_part(files, "v." + moments.name, moments, spec, model.share(), moments.v);
     }
     optimizer->set_num_steps(state.value("optimizer_steps", int64_t{0}));
   }

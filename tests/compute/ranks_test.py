@@ -176,6 +176,23 @@ class Layouts(Ranks):
         self.run_it(self.launched(2, *self.command("tuned by two", *start, *experts, steps=2)))
         self.assert_same_model("tuned by two", "tuned")
 
+    def test_heads_and_columns_over_two_processes_train_the_model_of_one_and_go_on_alone(self):
+        self.run_it([HADAL, *self.command("one", steps=9)])
+        said = self.run_it(self.launched(2, *self.command("two", "--parallel.tensor", "2", steps=9)))
+        self.assertIn("heads and columns over 2", said)
+        self.run_it([HADAL, "inspect", os.path.join(self.folder, "two")])
+        losses = [
+            [step["loss"] for step in map(json.loads, self.steps_of(out)) if step["kind"] == "step"]
+            for out in ("two", "one")
+        ]
+        self.assertEqual(len(losses[0]), 9)
+        for got, want in zip(*losses, strict=True):
+            self.assertLess(abs(got - want), 1e-6 * want)
+        process, _ = self.start(2, *self.command("cut", "--parallel.tensor", "2", steps=60))
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(self.end_of(process, 30)[0], 75)
+        self.run_it([HADAL, *self.command("cut", steps=60)])
+
     def test_under_torchrun(self):
         if not TORCHRUN:
             self.skipTest("no torchrun here")

@@ -5,7 +5,6 @@
 #include <filesystem>
 #include <functional>
 #include <map>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -99,10 +98,11 @@ inline TrainConfig layout_run(const Variant& variant, int64_t steps = 10) {
   return c;
 }
 
-// What a rank has of a weight: rows [first, ...) of its leading dimension.
+// What a rank has of a weight: [first, ...) of a dimension, all of the others.
 struct HeldWeight {
   Tensor values;
-  int64_t first = 0;
+  int64_t first = 0, dim = 0;
+  Tensor of(const Tensor& whole) const { return whole.narrow(dim, first, values.size(dim)); }
 };
 using NamedWeights = std::map<std::string, HeldWeight>;
 
@@ -117,7 +117,8 @@ struct Outcome {
 inline NamedWeights copies(Transformer& model) {
   NamedWeights out;
   for_each_weight(model.config(), model.weights(), [&](const WeightSpec& spec, Tensor& w) {
-    out[spec.name] = {w.detach().clone(), part_of(spec, model.share()).begin};
+    const WeightPart part = part_of(spec, model.share());
+    out[spec.name] = {w.detach().clone(), part.begin, part.dim};
   });
   return out;
 }
@@ -159,7 +160,8 @@ inline Outcome train(TrainConfig config, const ModelConfig& model, int64_t ranks
     const TrainEnd end = trainer.run();
     EXPECT_EQ(end, stop_after > 0 ? TrainEnd::kStopped : TrainEnd::kFinished);
     outcome.weights[static_cast<size_t>(comm.rank())] = copies(trainer.model());
-    if (config.parallel.pipeline > 1 || config.parallel.experts > 1) return;
+    const ParallelSection& p = config.parallel;
+    if (p.pipeline > 1 || p.experts > 1 || p.tensor > 1) return;
     std::vector<AdamW::Moments> moments = trainer.gather_state();
     if (comm.rank() == 0)
       for (const AdamW::Moments& each : moments)
@@ -174,18 +176,23 @@ inline bool same_bits(const std::vector<Tensor>& a, const std::vector<Tensor>& b
   return a.size() == b.size();
 }
 
+// Is nothing of the weights of one process on no rank?
+inline bool covers(const Outcome& got, const Outcome& want) {
+  std::map<std::string, Tensor> there;
+  for (const auto& [name, whole] : want.weights[0]) there[name] = zeros(whole.values.sizes());
+  for (const NamedWeights& rank : got.weights)
+    for (const auto& [name, held] : rank) held.of(there.at(name)).fill_(1);
+  for (const auto& [name, marks] : there)
+    if (!marks.all().item<bool>()) return false;
+  return true;
+}
+
 // Each rank's weights are those of one process, and nothing of these is on no rank.
 inline bool same_weights(const Outcome& got, const Outcome& want) {
-  std::map<std::string, std::set<int64_t>> rows;
   for (const NamedWeights& rank : got.weights)
-    for (const auto& [name, held] : rank) {
-      const Tensor& whole = want.weights[0].at(name).values;
-      if (!held.values.equal(whole.narrow(0, held.first, held.values.size(0)))) return false;
-      for (int64_t i = 0; i < held.values.size(0); ++i) rows[name].insert(held.first + i);
-    }
-  for (const auto& [name, whole] : want.weights[0])
-    if (std::ssize(rows[name]) != whole.values.size(0)) return false;
-  return true;
+    for (const auto& [name, held] : rank)
+      if (!held.values.equal(held.of(want.weights[0].at(name).values))) return false;
+  return covers(got, want);
 }
 
 inline void expect_same_run(const Outcome& got, const Outcome& want, const std::string& what) {

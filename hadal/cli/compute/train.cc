@@ -29,6 +29,7 @@ std::string layout_text(const TrainConfig& config, const RankInfo& info) {
   std::string text = cat(info.size, " ranks (", info.launcher, ")");
   if (p.pipeline > 1) text += cat(", pipeline of ", p.pipeline, " (", p.schedule, ")");
   if (p.experts > 1) text += cat(", experts over ", p.experts);
+  if (p.tensor > 1) text += cat(", heads and columns over ", p.tensor);
   return text + (p.shard_optimizer ? ", the optimizer's state is shared out" : "");
 }
 
