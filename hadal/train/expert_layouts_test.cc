@@ -1,6 +1,8 @@
 // Ranks that share out the experts of each layer train the model of one process, bit for bit.
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "hadal/error.h"
 #include "tests/support/layout_runs.h"
 #include "tests/support/temporary_folder.h"
@@ -119,6 +121,40 @@ TEST(ExpertLayouts, ANonFiniteGradientIsSkippedByAll) {
   const Outcome one = train(config, layout_model(0), kAlone, rows);
   EXPECT_FALSE(std::isfinite(one.numbers[one.numbers.size() - 3]));
   EXPECT_TRUE(same_weights(train(config, layout_model(0), {2, 2}, rows), one));
+}
+
+// Diverges, goes back to the start, diverges again and gives up.
+Outcome rolled_back(TrainConfig config, int64_t ranks) {
+  config.optimizer.lr = 1e18, config.run.steps = 40;
+  config.checkpoint.max_skips_in_a_row = 1, config.checkpoint.max_rollbacks = 1;
+  config.parallel.experts = ranks;
+  Outcome outcome;
+  outcome.weights.resize(static_cast<size_t>(ranks));
+  run_ranks(ranks, [&](Comm& comm) {
+    set_num_threads(1);
+    TrainHooks hooks{.clock = [] { return 0.0; }, .comm = &comm};
+    if (comm.rank() == 0) hooks.report = [&](const TrainProgress& p) { outcome.numbers.push_back(p.loss); };
+    Trainer trainer(config, layout_model(0), bordered_rows(config.batch.length + 1), hooks);
+    EXPECT_EQ(trainer.run(), TrainEnd::kFailed);
+    EXPECT_EQ(trainer.counters().rollbacks, 1);
+    outcome.weights[static_cast<size_t>(comm.rank())] = copies(trainer.model());
+  });
+  return outcome;
+}
+
+TEST(ExpertLayouts, GoingBackToTheStartIsThatOfOneProcess) {
+  const TrainConfig config = layout_run(variants()[1]);
+  const Outcome one = rolled_back(config, 1);
+  ASSERT_EQ(one.numbers.size(), 4u);  // a step and what comes of it, twice
+  for (const int64_t experts : {2, 4}) {
+    const Outcome got = rolled_back(config, experts);
+    ASSERT_EQ(got.numbers.size(), one.numbers.size());
+    for (size_t i = 0; i < one.numbers.size(); ++i)  // NaN is NaN
+      EXPECT_TRUE(got.numbers[i] == one.numbers[i] ||
+                  (std::isnan(got.numbers[i]) && std::isnan(one.numbers[i])))
+          << i << ", experts over " << experts;
+    EXPECT_TRUE(same_weights(got, one)) << experts;
+  }
 }
 
 TEST(ExpertLayouts, AnyResumesACheckpointOfAnyOther) {
