@@ -15,6 +15,7 @@
 #include "hadal/cli/output.h"
 #include "hadal/engine.h"
 #include "hadal/error.h"
+#include "hadal/posttrain/chat_data.h"
 #include "hadal/rewards/math_answer.h"
 #include "hadal/rewards/reward.h"
 #include "hadal/rewards/task_score.h"
@@ -47,6 +48,7 @@ class TaskEvaluation {
     if (!engine_.tokenizer())
       throw Error(ErrorCode::kNotFound,
                   cat("[cli.eval] ", o.model, " has no tokenizer.json, so it cannot read tasks."));
+    format_ = chat_format(*engine_.tokenizer(), o.chat_template);
     for (const Task& task : tasks_) questions_.push_back(question(task));
   }
 
@@ -73,14 +75,18 @@ class TaskEvaluation {
     const Tokenizer& tokenizer = *engine_.tokenizer();
     Question one;
     one.samples.resize(static_cast<size_t>(o_.samples));
-    if (task.messages.empty()) {
+    if (format_) {
+      const auto messages = task.messages.empty()
+                                ? std::vector<ChatMessage>{{.role = "user", .content = task.prompt}}
+                                : parse_chat_messages(task.messages, "task " + task.id);
+      one.prompt = format_->encode_pieces(tokenizer, messages).ids;
+      if (format_->render(messages).ends_with("<think>\n")) one.prefill = "<think>\n";
+    } else if (task.messages.empty()) {
       one.prompt = tokenizer.encode_prompt(task.prompt);
     } else {
-      const ChatTemplate format =
-          o_.chat_template.empty() ? ChatTemplate::detect(tokenizer) : ChatTemplate::named(o_.chat_template);
-      const std::vector<ChatMessage> messages = parse_chat_messages(task.messages, "task " + task.id);
-      one.prompt = format.encode(tokenizer, messages);
-      if (format.render(messages).ends_with("<think>\n")) one.prefill = "<think>\n";
+      throw Error(ErrorCode::kInvalidArgument,
+                  cat("[cli.eval] task ", task.id,
+                      " is a chat, and the model has no chat format. Name one: ", "--template."));
     }
     if (static_cast<int64_t>(one.prompt.size()) >= engine_.context())
       throw Error(ErrorCode::kInvalidArgument,
@@ -129,6 +135,7 @@ class TaskEvaluation {
   const EvalOptions& o_;
   std::vector<Task> tasks_;
   Engine engine_;
+  std::optional<ChatTemplate> format_;
   RewardSet rewards_;
   std::vector<Question> questions_;
   std::unordered_map<RequestId, std::pair<size_t, size_t>> running_;

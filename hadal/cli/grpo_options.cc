@@ -31,11 +31,7 @@ void add_grpo(CLI::App& app, GrpoOptions& o) {
        "run.out");
   sets(choice_flag(app, "--template", f.policy.chat_template,
                    "chat format instead of the tokenizer's own; none: prompts are continued as text",
-                   [] {
-                     auto names = ChatTemplate::names();
-                     names.push_back("none");
-                     return names;
-                   }()),
+                   template_names_or_none()),
        "policy.chat_template");
   sets(count_flag(app, "--steps", f.run.steps, "rollout batches"), "run.steps");
   sets(count_flag(app, "--prompts", f.rollout.prompts, "tasks of a step"), "rollout.prompts");

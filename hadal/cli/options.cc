@@ -236,8 +236,9 @@ void add_eval(CLI::App& app, EvalOptions& o) {
   seed(app, o.seed, "task: of the samples");
   choice_flag(app, "--profile", o.profile, "task: how answers are read (docs/rewards.md)",
               {"evaluation", "reward"});
-  choice_flag(app, "--template", o.chat_template, "task: chat format instead of the tokenizer's own",
-              ChatTemplate::names());
+  choice_flag(app, "--template", o.chat_template,
+              "task: chat format instead of the tokenizer's own; none: prompts are continued as text",
+              template_names_or_none());
   file_flag(app, "--out", o.out, "task: results to write, JSONL");
   count_or_zero_flag(app, "--length", o.length, "tokens per row; 0: 512, or the model's context");
   count_or_zero_flag(app, "--rows", o.rows, "at most this many rows, at even distances; 0: all");
@@ -245,6 +246,12 @@ void add_eval(CLI::App& app, EvalOptions& o) {
               {"auto", "f32", "bf16", "int8", "fp8"});
   threads(app, o.threads);
   json_flag(app, o.json);
+}
+
+std::vector<std::string> template_names_or_none() {
+  std::vector<std::string> names = ChatTemplate::names();
+  names.push_back("none");
+  return names;
 }
 
 void add_quickstart(CLI::App& app, QuickstartOptions& o) {

@@ -379,6 +379,8 @@ void add_sandbox_run(CLI::App& app, SandboxOptions& options);
 void add_sandbox_check(CLI::App& app, SandboxOptions& options);
 void add_bench_serve(CLI::App& app, BenchServeOptions& options);
 void add_completion(CLI::App& app, CompletionOptions& options);
+// Of a --template that may also be "none".
+std::vector<std::string> template_names_or_none();
 void add_tokenizer_encode(CLI::App& app, TokenizerOptions& options);
 void add_tokenizer_decode(CLI::App& app, TokenizerOptions& options);
 void add_tokenizer_info(CLI::App& app, TokenizerOptions& options);

@@ -55,6 +55,11 @@ class Tasks(ProgramTest):
         found = self.lines(results)
         self.assertEqual([len(line["samples"]) for line in found], [2] * 20)
         self.assertTrue(all(s["tokens"] <= 4 and s["right"] == 0 for line in found for s in line["samples"]))
+        # The byte tokenizer has V3's markers: a text is a user's turn, as in hadal grpo, unless told otherwise.
+        plain = hadal("eval", str(model), "--task", tasks, "--samples", "2", "--max-tokens", "4", "--template", "none", "--json",
+                      "--out", results + "2", "--threads", "1")
+        self.assert_answers(plain)
+        self.assertNotEqual(self.lines(results + "2"), found)
         compared = json.loads(self.assert_answers(hadal("tasks", "compare", results, results, "--json")))
         self.assertEqual((compared["difference"], compared["questions"]), (0, 20))
 

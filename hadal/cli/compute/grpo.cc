@@ -30,8 +30,7 @@ struct GrpoData {
 GrpoData open_data(const GrpoConfig& config, const ModelConfig& model, const fs::path& out) {
   Tokenizer tokenizer = copy_tokenizer(config.policy.start, out);
   check_fits(tokenizer, model);
-  const std::string& name = config.policy.chat_template;
-  const auto format = name == "none" ? std::nullopt : chat_format(tokenizer, name);
+  const auto format = chat_format(tokenizer, config.policy.chat_template);
   const int64_t longest = model.max_positions - config.rollout.max_tokens;
   std::vector<Task> train = load_tasks(config.tasks.train), held_out;
   if (!config.tasks.held_out.empty()) {
