@@ -402,6 +402,22 @@ TEST(Api, TheDescriptionsKeysOfLogitBiasAreTheTokensOfTheModel) {
   }
 }
 
+TEST(Api, TokenIdsEndBelowTheVocabulary) {
+  Served served;
+  const int64_t W = served.engine.model().vocab_size;
+  for (const auto& [id, status] : std::vector<std::pair<int64_t, int>>{{W - 1, 200}, {W, 400}}) {
+    const auto prompt =
+        served.post("/v1/completions", Json{{"prompt", Json::array({20, id})}, {"max_tokens", 1}});
+    EXPECT_EQ(prompt->status, status) << id;
+    const auto bias = served.post("/v1/completions",
+                                  Json{{"prompt", "a"}, {"max_tokens", 1}, {"logit_bias", {{cat(id), 1}}}});
+    EXPECT_EQ(bias->status, status) << id;
+    if (status == 200) continue;
+    EXPECT_EQ(prompt->json()["error"]["param"], "prompt");
+    EXPECT_EQ(bias->json()["error"]["param"], cat("logit_bias.", id));
+  }
+}
+
 TEST(Api, TheDescriptionAllowsThinkingWhereTheFormatHasTheSwitch) {
   Served served;  // v3
   Api thinking({.model = "tiny", .chat_template = "v3.1"}, served.engine);
