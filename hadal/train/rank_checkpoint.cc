@@ -9,6 +9,7 @@
 #include "hadal/error.h"
 #include "hadal/parallel/peer_lost.h"
 #include "hadal/tensor/make.h"
+#include "hadal/train/rank_sum.h"
 
 namespace hadal {
 namespace {
@@ -54,19 +55,40 @@ ModelWeights owned_weights(const RankLayout& ranks, const ModelConfig& config, c
   return owned;
 }
 
+// What a rank has of its weights' moments, from all that share them out (ZeRO-1).
+std::vector<AdamW::Moments> gathered(ModelPart& part) {
+  if (part.optimizer.layout().ranks() == 1) return part.optimizer.moments();
+  std::vector<AdamW::Moments> all;
+  std::vector<Tensor> m, v, whole_m, whole_v;
+  for (AdamW::Moments& each : part.optimizer.moments()) m.push_back(each.m), v.push_back(each.v);
+  for (const TrainedWeight& weight : part.optimizer.weights()) {
+    const auto sizes = weight.values.sizes();
+    const auto type = part.optimizer.moment_type();
+    all.push_back({weight.name, weight.shape, weight.begin, empty(sizes, type), empty(sizes, type)});
+    whole_m.push_back(all.back().m), whole_v.push_back(all.back().v);
+  }
+  gather_parts(*part.replicas, part.optimizer.layout(), m, whole_m);
+  gather_parts(*part.replicas, part.optimizer.layout(), v, whole_v);
+  return all;
+}
+
 std::vector<AdamW::Moments> owned_moments(const RankLayout& ranks, const ModelConfig& config,
                                           std::vector<ModelPart>& parts) {
   std::map<std::string, WeightSpec> specs;
   for (const WeightSpec& spec : weight_specs(config)) specs.emplace(spec.name, spec);
+  const auto is_cut = [&](const AdamW::Moments& each) { return ranks.tensor() && specs.at(each.name).cut(); };
   std::vector<AdamW::Moments> moments;
   for (ModelPart& part : parts) {
-    if (part.optimizer.layout().ranks() == 1 && !part.owned) continue;
-    for (AdamW::Moments each : part.optimizer.moments()) {
+    // Whose elements are nobody's run: put together by the owner.
+    for (AdamW::Moments each : ranks.tensor() ? gathered(part) : std::vector<AdamW::Moments>()) {
+      if (!part.owned || !is_cut(each)) continue;
       const WeightSpec& spec = specs.at(each.name);
-      if (ranks.tensor() && spec.cut())
-        each.m = joined(*ranks.tensor(), spec, each.m), each.v = joined(*ranks.tensor(), spec, each.v);
+      each.m = joined(*ranks.tensor(), spec, each.m), each.v = joined(*ranks.tensor(), spec, each.v);
       if (ranks.share().tensor_rank == 0) moments.push_back(std::move(each));
     }
+    if (ranks.share().tensor_rank > 0 || (part.optimizer.layout().ranks() == 1 && !part.owned)) continue;
+    for (const AdamW::Moments& each : part.optimizer.moments())
+      if (!is_cut(each)) moments.push_back(each);
   }
   return moments;
 }

@@ -74,11 +74,6 @@ void RankLayout::check(const TrainConfig& config, bool next_token) const {
                 cat("[train.layout] tensor ", p.tensor, " with compute.precision ", precision,
                     ": parts of matrices are added up in f32. Set parallel.tensor to 1 or "
                     "compute.precision to f32."));
-  if (tensor_ && p.shard_optimizer)
-    throw Error(ErrorCode::kUnsupported,
-                cat("[train.layout] tensor ", p.tensor,
-                    " with parallel.shard_optimizer: moments of cut matrices are not shared out further. Set "
-                    "parallel.tensor to 1 or parallel.shard_optimizer to false."));
   if (block_ && !f32)
     throw Error(ErrorCode::kUnsupported,
                 cat("[train.layout] experts ", p.experts, " with compute.precision ", precision,

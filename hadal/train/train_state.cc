@@ -276,7 +276,8 @@ void read_part(const MomentFiles& files, const std::string& name, const AdamW::M
   Tensor whole = empty(spec.shape, into.scalar_type());
   files.read(name, spec.shape, 0, whole);
   const WeightPart part = part_of(spec, share);
-  into.copy_(whole.narrow(part.dim, part.begin, part.size).reshape(into.sizes()));
+  const Tensor mine = whole.narrow(part.dim, part.begin, part.size).reshape({-1});
+  into.copy_(mine.narrow(0, moments.begin, into.numel()).view(into.sizes()));
 }
 
 }  // namespace
