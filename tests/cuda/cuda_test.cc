@@ -15,6 +15,8 @@
 #include "hadal/train/gradient_workers.h"
 #include "hadal/train/train_state.h"
 #include "tests/support/golden_tensors.h"
+#include "tests/support/golden_training.h"
+#include "tests/support/small_model.h"
 #include "tests/support/temporary_folder.h"
 
 namespace hadal {
@@ -149,13 +151,8 @@ TEST_P(GoldenTraining, EveryStepGivesTheReferencesLossesNormsLoadsAndBiases) {
   const GoldenCase golden(folder());
   const Json& hyper = golden.json().at("hyperparameters");
   Transformer model = golden_model();
-  AdamW optimizer(model, {.beta1 = hyper.at("betas")[0].get<double>(),
-                          .beta2 = hyper.at("betas")[1].get<double>(),
-                          .eps = hyper.at("eps").get<double>(),
-                          .weight_decay = hyper.at("weight_decay").get<double>(),
-                          .clip = hyper.at("clip").get<double>()});
-  const LossConfig config{.mtp_weight = hyper.at("mtp_lambda").get<double>(),
-                          .balance_alpha = hyper.at("alpha").get<double>()};
+  AdamW optimizer(model, golden_adamw(hyper));
+  const LossConfig config = golden_loss(hyper);
   const Tensor tokens = golden.tensor("tokens"), rates = golden.tensor("lr"), loads = golden.tensor("loads"),
                biases = golden.tensor("bias");
   for (int64_t t = 0; t < tokens.size(0); ++t) {
@@ -182,22 +179,11 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenTraining, cases_with("probe_mtp_logits"), 
 
 // Sizes of which grouped products and the fast attention are made: multiples of 8, keys wider than values.
 ModelConfig config() {
-  ModelConfig c;
+  ModelConfig c = small_model();
   c.vocab_size = 96, c.width = 64, c.num_layers = 3, c.dense_dim = 128, c.max_positions = 128;
-  c.mtp_depth = 1, c.init_std = 0.06;
   c.mla = {
       .num_heads = 4, .query_latent = 32, .kv_latent = 32, .nope_dim = 16, .rope_dim = 8, .value_dim = 16};
-  c.moe = {.num_experts = 8,
-           .num_shared = 1,
-           .top_k = 2,
-           .expert_dim = 32,
-           .num_groups = 2,
-           .num_groups_kept = 1,
-           .first_layer = 1,
-           .scoring = Scoring::kSigmoid,
-           .choice = Choice::kGroupTopTwo,
-           .normalize = true,
-           .scale = 2.5};
+  c.moe.expert_dim = 32;
   return c;
 }
 

@@ -3,9 +3,8 @@
 
 #include "hadal/checkpoint/load.h"
 #include "hadal/checkpoint/names.h"
-#include "hadal/train/adamw.h"
-#include "hadal/train/loss.h"
 #include "tests/support/golden_tensors.h"
+#include "tests/support/golden_training.h"
 
 namespace hadal {
 namespace {
@@ -17,13 +16,8 @@ TEST_P(Trajectory, EveryStepGivesTheReferencesLossesNormsLoadsAndBiases) {
   const Json& hyper = golden.json().at("hyperparameters");
   const Json& want = golden.json().at("steps");
   Transformer model = load_model(GetParam(), DType::kF32);
-  AdamW optimizer(model, {.beta1 = hyper.at("betas")[0].get<double>(),
-                          .beta2 = hyper.at("betas")[1].get<double>(),
-                          .eps = hyper.at("eps").get<double>(),
-                          .weight_decay = hyper.at("weight_decay").get<double>(),
-                          .clip = hyper.at("clip").get<double>()});
-  const LossConfig loss_config{.mtp_weight = hyper.at("mtp_lambda").get<double>(),
-                               .balance_alpha = hyper.at("alpha").get<double>()};
+  AdamW optimizer(model, golden_adamw(hyper));
+  const LossConfig loss_config = golden_loss(hyper);
   const Tensor tokens = golden.tensor("tokens"), rates = golden.tensor("lr");
   const Tensor loads = golden.tensor("loads"), biases = golden.tensor("bias");
   for (int64_t t = 0; t < tokens.size(0); ++t) {
