@@ -15,6 +15,7 @@
 #include "hadal/cli/output.h"
 #include "hadal/engine.h"
 #include "hadal/error.h"
+#include "hadal/posttrain/answer_groups.h"
 #include "hadal/posttrain/chat_data.h"
 #include "hadal/rewards/math_answer.h"
 #include "hadal/rewards/reward.h"
@@ -75,19 +76,8 @@ class TaskEvaluation {
     const Tokenizer& tokenizer = *engine_.tokenizer();
     Question one;
     one.samples.resize(static_cast<size_t>(o_.samples));
-    if (format_) {
-      const auto messages = task.messages.empty()
-                                ? std::vector<ChatMessage>{{.role = "user", .content = task.prompt}}
-                                : parse_chat_messages(task.messages, "task " + task.id);
-      one.prompt = format_->encode_pieces(tokenizer, messages).ids;
-      if (format_->render(messages).ends_with("<think>\n")) one.prefill = "<think>\n";
-    } else if (task.messages.empty()) {
-      one.prompt = tokenizer.encode_prompt(task.prompt);
-    } else {
-      throw Error(ErrorCode::kInvalidArgument,
-                  cat("[cli.eval] task ", task.id,
-                      " is a chat, and the model has no chat format. Name one: ", "--template."));
-    }
+    one.prompt = prompt_ids(task, tokenizer, format_);
+    if (format_ && format_->render(messages_of(task)).ends_with("<think>\n")) one.prefill = "<think>\n";
     if (static_cast<int64_t>(one.prompt.size()) >= engine_.context())
       throw Error(ErrorCode::kInvalidArgument,
                   cat("[cli.eval] task ", task.id, " has ", one.prompt.size(),

@@ -19,11 +19,6 @@ namespace {
 
 constexpr std::string_view kAssistant = "<｜Assistant｜>";
 
-std::vector<ChatMessage> messages_of(const Task& task) {
-  if (!task.messages.empty()) return parse_chat_messages(task.messages, "task " + task.id);
-  return {{.role = "user", .content = task.prompt}};
-}
-
 // What stands behind the assistant's marker when it is to go on.
 std::string prefill_of(const ChatTemplate& format) {
   const std::string text = format.render(std::vector<ChatMessage>{{"user", ""}});
@@ -56,16 +51,26 @@ double deviation_of(const std::vector<double>& values) {
 
 }  // namespace
 
+std::vector<ChatMessage> messages_of(const Task& task) {
+  if (!task.messages.empty()) return parse_chat_messages(task.messages, "task " + task.id);
+  return {{.role = "user", .content = task.prompt}};
+}
+
+std::vector<int32_t> prompt_ids(const Task& task, const Tokenizer& tokenizer,
+                                const std::optional<ChatTemplate>& format) {
+  if (format) return format->encode_pieces(tokenizer, messages_of(task)).ids;
+  if (task.prompt.empty())
+    throw Error(ErrorCode::kInvalidArgument,
+                cat("[posttrain.tasks] task ", task.id,
+                    " is a chat, and the model has no chat format. Name one: --template."));
+  return tokenizer.encode_prompt(task.prompt);
+}
+
 PromptTasks::PromptTasks(std::vector<Task> tasks, const Tokenizer& tokenizer,
                          const std::optional<ChatTemplate>& format, int64_t max_tokens) {
   if (format) prefill_ = prefill_of(*format);
   for (Task& task : tasks) {
-    if (!format && task.prompt.empty())
-      throw Error(ErrorCode::kInvalidArgument,
-                  cat("[posttrain.tasks] task ", task.id,
-                      " is a chat, and the model has no chat format. Name ", "one: --template."));
-    std::vector<int32_t> ids = format ? format->encode_pieces(tokenizer, messages_of(task)).ids
-                                      : tokenizer.encode_prompt(task.prompt);
+    std::vector<int32_t> ids = prompt_ids(task, tokenizer, format);
     if (std::ssize(ids) > max_tokens) {
       ++too_long_;
       continue;

@@ -15,6 +15,13 @@ namespace hadal {
 // What an answer is worth: a RewardSet's score, or anything of the same form. Called from several threads.
 using ScoreAnswer = std::function<RewardResult(const Task&, const Completion&)>;
 
+// A task's turns; a plain prompt is a user's.
+std::vector<ChatMessage> messages_of(const Task& task);
+// What the model is given: those turns in its chat format, else the plain prompt. Throws invalid_argument for
+// a chat without a format.
+std::vector<int32_t> prompt_ids(const Task& task, const Tokenizer& tokenizer,
+                                const std::optional<ChatTemplate>& format);
+
 // Tasks with their prompts as the model sees them.
 class PromptTasks {
  public:
