@@ -62,6 +62,31 @@ inline float e5m2_to_f32(uint8_t bits) {
   return f16_to_f32(static_cast<uint16_t>(bits << 8));
 }
 
+constexpr float kE5m2Max = 57344.0f, kE5m6Max = 65024.0f;
+
+// The fp16 number that has `bits` fraction bits only, at most `max`; subnormal ones too. NaN stays NaN.
+inline uint16_t f32_to_short_f16(float value, int bits, float max) {
+  const uint32_t raw = std::bit_cast<uint32_t>(value), magnitude = raw & 0x7FFFFFFF;
+  const uint32_t top = std::bit_cast<uint32_t>(max), clamped = magnitude < top ? magnitude : top;
+  const int cut = 23 - bits;
+  const uint32_t normal = (clamped + ((1u << (cut - 1)) - 1) + ((clamped >> cut) & 1)) & ~((1u << cut) - 1);
+  // Below 2^-14 the step is 2^(-14 - bits): the float adder rounds to it, to even.
+  const float magic = std::bit_cast<float>(static_cast<uint32_t>(127 + 9 - bits) << 23);
+  const float subnormal = (std::bit_cast<float>(clamped) + magic) - magic;
+  const uint16_t half = f32_to_f16(clamped < 0x38800000 ? subnormal : std::bit_cast<float>(normal));  // exact
+  return static_cast<uint16_t>((magnitude > 0x7F800000 ? 0x7E00 : half) | ((raw >> 16) & 0x8000));
+}
+
+// Clamped to +-57344.
+inline uint8_t f32_to_e5m2(float value) {
+  return static_cast<uint8_t>(f32_to_short_f16(value, 2, kE5m2Max) >> 8);
+}
+
+// E5M6, 12 bits: as the fp16 number that it is. Clamped to +-65024.
+inline uint16_t f32_to_e5m6(float value) {
+  return f32_to_short_f16(value, 6, kE5m6Max);
+}
+
 // 2^(bits - 127); 0xFF: NaN.
 float e8m0_to_f32(uint8_t bits);
 

@@ -11,7 +11,7 @@
 #include "hadal/base/file.h"
 #include "hadal/base/machine.h"
 #include "hadal/base/text.h"
-#include "hadal/checkpoint/fp8.h"
+#include "hadal/kernels/fp8.h"
 #include "hadal/checkpoint/group_codes.h"
 #include "hadal/checkpoint/names.h"
 #include "hadal/checkpoint/numbers.h"

@@ -8,7 +8,7 @@
 
 #include "hadal/base/check.h"
 #include "hadal/base/text.h"
-#include "hadal/checkpoint/fp8.h"
+#include "hadal/kernels/fp8.h"
 #include "hadal/checkpoint/group_codes.h"
 #include "hadal/checkpoint/numbers.h"
 #include "hadal/error.h"

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "hadal/base/random.h"
-#include "hadal/checkpoint/fp8.h"
+#include "hadal/kernels/fp8.h"
 #include "hadal/checkpoint/safetensors.h"
 #include "tests/support/golden.h"
 

@@ -19,7 +19,7 @@ constexpr ConfigDialect kDialect{"config.train", "hadal train"};
 
 // Keys that decide when and where, not what is learned.
 bool alters_results(const std::string& key) {
-  for (const char* free : {"run.out", "run.minutes", "run.threads", "optimizer.export_ema",
+  for (const char* free : {"run.out", "run.minutes", "run.threads", "run.also_export", "optimizer.export_ema",
                            "compute.recompute", "eval.every", "eval.windows", "eval.loads_every"})
     if (key == free) return false;
   return !key.starts_with("checkpoint.") && !key.starts_with("parallel.");
@@ -110,13 +110,27 @@ bool is_device(const std::string& name) {
          name.find_first_not_of("0123456789", 5) == std::string::npos;
 }
 
+void check_fp8(const Fp8Section& f, auto&& need) {
+  need(is_one_of(f.sums, {"fp32", "hopper", "hopper-unpromoted"}), "fp8.sums", f.sums,
+       "fp32, hopper or hopper-unpromoted");
+  for (const auto& [key, group] :
+       {std::pair{"fp8.activations", f.activations}, {"fp8.gradients", f.gradients}})
+    need(is_one_of(group, {"tile", "block", "tensor"}), key, group, "tile, block or tensor");
+  need(is_one_of(f.weights, {"block", "tensor"}), "fp8.weights", f.weights, "block or tensor");
+  need(is_one_of(f.gradient_format, {"e4m3", "e5m2"}), "fp8.gradient_format", f.gradient_format,
+       "e4m3 or e5m2");
+}
+
 void check_compute(const TrainConfig& c, auto&& need) {
   need(is_device(c.compute.device), "compute.device", c.compute.device, "cpu, cuda or cuda:N");
   const bool cpu = c.compute.device == "cpu";
-  need(is_one_of(c.compute.precision, {"f32", "bf16", "f16"}), "compute.precision", c.compute.precision,
-       "f32, bf16 or f16");
-  need(cpu || c.compute.precision != "f16", "compute.precision", c.compute.precision,
+  need(is_one_of(c.compute.precision, {"f32", "bf16", "f16", "fp8"}), "compute.precision",
+       c.compute.precision, "f32, bf16, f16 or fp8");
+  need(cpu || is_one_of(c.compute.precision, {"f32", "bf16"}), "compute.precision", c.compute.precision,
        "f32 or bf16 with compute.device cuda");
+  need(c.compute.precision != "fp8" || c.data.preferences.empty(), "compute.precision", c.compute.precision,
+       "f32, bf16 or f16 with data.preferences");
+  check_fp8(c.fp8, need);
   need(is_one_of(c.compute.recompute, {"none", "selective", "full"}), "compute.recompute",
        c.compute.recompute, "none, selective or full");
   need(cpu || c.batch.workers <= 1, "batch.workers", c.batch.workers, "0 or 1 with compute.device cuda");
@@ -150,6 +164,8 @@ void check(const TrainConfig& c, const std::string& source) {
        "0 with data.text or run.steps");
   need(c.run.steps > 0 || c.run.minutes > 0 || c.run.epochs > 0, "run.steps", c.run.steps,
        "a number of steps, run.minutes or run.epochs, or the run would never end");
+  need(is_one_of(c.run.also_export, {"", "bf16", "fp8"}), "run.also_export", c.run.also_export,
+       "bf16, fp8 or nothing");
   need(c.run.threads >= 0, "run.threads", c.run.threads, "0 (all cores) or more");
   need(c.model.preset.empty() + c.model.config.empty() + c.model.start.empty() >= 2, "model.config",
        c.model.config, "it or model.preset or model.start, one at most");

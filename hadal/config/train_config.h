@@ -16,6 +16,7 @@ struct RunSection {
   double epochs = 0;   // instead of steps; 0: not
   uint64_t seed = 0;
   int64_t threads = 0;  // 0: all cores
+  std::string also_export;
   void fields(auto&& f) {
     f("out", out, "run folder; the trained model ends up in it");
     f("steps", steps, "optimiser steps; 0: as many as fit in run.minutes, fixed and saved after the first 8");
@@ -23,6 +24,9 @@ struct RunSection {
     f("epochs", epochs, "instead of run.steps: passes over the data");
     f("seed", seed, "of initial weights and data order");
     f("threads", threads, "0: all cores");
+    f("also_export", also_export,
+      "the trained model once more, in this format, in a folder of its name in the run folder: bf16, fp8 (as "
+      "the official checkpoints); empty: none");
   }
 };
 
@@ -163,9 +167,25 @@ struct ComputeSection {
     f("device", device, "where training computes: cpu, cuda (the first GPU) or cuda:N (docs/cuda.md)");
     f("precision", precision,
       "of matrix products: f32, bf16 (twice f32's speed with AVX512-BF16 on Zen 5), f16 (the same with "
-      "AVX512-FP16, and refused without). Weights, gate, norms, loss and sums are f32");
+      "AVX512-FP16, and refused without), fp8 (V3's, emulated: docs/fp8.md). Weights, gate, norms, loss and "
+      "sums are f32");
     f("recompute", recompute,
       "in the backward pass, to save memory: none, selective (norms, MLA up-projections, SwiGLU), full");
+  }
+};
+
+struct Fp8Section {
+  std::string sums = "fp32";
+  std::string activations = "tile", gradients = "tile", weights = "block";
+  std::string gradient_format = "e4m3";
+  void fields(auto&& f) {
+    f("sums", sums,
+      "fp32 (128 products at a time), hopper (as V3's GPUs: short sums of 128, promoted), hopper-unpromoted "
+      "(short to the end)");
+    f("activations", activations, "values that share a scale: tile (1x128, as V3), block (128x128), tensor");
+    f("gradients", gradients, "the same of the gradients of activations: tile (V3), block, tensor");
+    f("weights", weights, "the same of weights: block (128x128, as V3), tensor");
+    f("gradient_format", gradient_format, "e4m3 (V3) or e5m2");
   }
 };
 
@@ -229,13 +249,14 @@ struct TrainConfig {
   ScheduleSection schedule;
   LossSection loss;
   ComputeSection compute;
+  Fp8Section fp8;
   ParallelSection parallel;
   CheckpointSection checkpoint;
   EvalSection eval;
   void sections(auto&& f) {
     f("run", run), f("model", model), f("data", data), f("batch", batch), f("optimizer", optimizer);
-    f("schedule", schedule), f("loss", loss), f("compute", compute), f("parallel", parallel);
-    f("checkpoint", checkpoint), f("eval", eval);
+    f("schedule", schedule), f("loss", loss), f("compute", compute), f("fp8", fp8);
+    f("parallel", parallel), f("checkpoint", checkpoint), f("eval", eval);
   }
 };
 

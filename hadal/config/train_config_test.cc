@@ -123,10 +123,29 @@ TEST(TrainConfig, WhatAGpuDoesNotDoIsRefused) {
   for (const char* device : {"cpu", "cuda", "cuda:0", "cuda:12"}) EXPECT_EQ(with(device, "", ""), "no error");
   for (const char* device : {"", "gpu", "cuda:", "cuda:x", "cuda:1234"})
     EXPECT_NE(with(device, "", "").find("need cpu, cuda or cuda:N"), std::string::npos) << device;
-  for (const auto& [key, value] :
-       {std::pair{"compute.precision", "f16"}, {"batch.workers", "2"}, {"parallel.pipeline", "2"}}) {
+  for (const auto& [key, value] : {std::pair{"compute.precision", "f16"},
+                                   {"compute.precision", "fp8"},
+                                   {"batch.workers", "2"},
+                                   {"parallel.pipeline", "2"}}) {
     EXPECT_EQ(with("cpu", key, value), "no error") << key;
     EXPECT_NE(with("cuda", key, value).find(key), std::string::npos) << key;
+  }
+}
+
+TEST(TrainConfig, WordsOfFp8AreChecked) {
+  for (const auto& [key, value] : {std::pair{"fp8.sums", "fp16"},
+                                   {"fp8.activations", "row"},
+                                   {"fp8.gradients", ""},
+                                   {"fp8.weights", "tile"},
+                                   {"fp8.gradient_format", "e4m4"},
+                                   {"run.also_export", "int8"}}) {
+    TrainConfig config;
+    config.run.steps = 1, config.data.text = "t", config.compute.precision = "fp8";
+    EXPECT_EQ(problem([&] { check(config, "f"); }), "no error");
+    set_train_key(config, key, value, "f");
+    EXPECT_NE(problem([&] { check(config, "f"); }).find(std::string(key) + " is \"" + value + "\", need "),
+              std::string::npos)
+        << key;
   }
 }
 

@@ -63,12 +63,11 @@ struct LatentUp {
   Tensor raw, norm, up;
 };
 Tensor normed_up(const LatentUp& l, const TrainingPass& pass, Discarded& discarded) {
-  const Products products = pass.products;
   const Tensor normed = rms_norm(l.raw, l.norm, kLatentNormEps);
-  const Tensor y = linear(into_parts(normed, pass.tensor_sum), l.up, products);
+  const Tensor y = project(pass, into_parts(normed, pass.tensor_sum), l.up);
   discarded.add(
       normed, [raw = l.raw.detach(), norm = l.norm.detach()] { return rms_norm(raw, norm, kLatentNormEps); });
-  discarded.add(y, [x = normed.detach(), up = l.up.detach(), products] { return linear(x, up, products); });
+  discarded.add(y, [x = normed.detach(), up = l.up.detach(), pass] { return project(pass, x, up); });
   return y;
 }
 
@@ -122,20 +121,19 @@ Tensor mla_training(const MlaConfig& mla, const MlaWeights& w, const Tensor& x_B
   const bool keeps_inputs = pass.recompute == Recompute::kSelective;
   const AttentionSizes sizes{mla.num_heads, mla.nope_dim, mla.rope_dim, mla.value_dim,
                              scale,         keeps_inputs, products};
-  if (const auto format = half_format(products, x_BSD); format && mla.query_latent > 0) {
+  if (const auto format = half_format(products, x_BSD); format && !pass.fp8 && mla.query_latent > 0) {
     const MlaInputs in = half_mla_inputs(
         *format, x_BSD, {w.q_down, w.q_norm, w.q_up, w.kv_down, w.kv_norm, w.kv_up}, kLatentNormEps);
     return fused_attention(sizes, in.query, in.kv, in.rope_key, angles, pass.segment_start_BS);
   }
-  const Tensor raw = linear(x_BSD, w.kv_down, products);
+  const Tensor raw = project(pass, x_BSD, w.kv_down);
   const Tensor kv = normed_up({raw.narrow(-1, 0, mla.kv_latent), w.kv_norm, w.kv_up}, pass, discarded);
   Tensor query;
   if (mla.query_latent == 0) {
-    query = linear(into_parts(x_BSD, pass.tensor_sum), w.query, products);
-    discarded.add(query,
-                  [x = x_BSD.detach(), w = w.query.detach(), products] { return linear(x, w, products); });
+    query = project(pass, into_parts(x_BSD, pass.tensor_sum), w.query);
+    discarded.add(query, [x = x_BSD.detach(), w = w.query.detach(), pass] { return project(pass, x, w); });
   } else {
-    query = normed_up({linear(x_BSD, w.q_down, products), w.q_norm, w.q_up}, pass, discarded);
+    query = normed_up({project(pass, x_BSD, w.q_down), w.q_norm, w.q_up}, pass, discarded);
   }
   const Tensor rope_key = into_parts(raw.narrow(-1, mla.kv_latent, mla.rope_dim), pass.tensor_sum);
   return fused_attention(sizes, query, kv, rope_key, angles, pass.segment_start_BS);

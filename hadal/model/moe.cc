@@ -39,6 +39,7 @@ Routing route(const MoeConfig& moe, const Tensor& logit_TE, const Tensor& bias_E
 Tensor mlp(const MlpWeights& w, const Tensor& in, const TrainingPass& pass) {
   HADAL_CHECK(!pass.tensor_sum || pass.products == Products::kF32) << "matrices are cut in fp32";
   const Tensor x = into_parts(in, pass.tensor_sum);
+  if (pass.fp8) return fp8_mlp(*pass.fp8, x, w.gate, w.up, w.down);
   if (const auto format = half_format(pass.products, x)) return half_mlp(*format, x, w.gate, w.up, w.down);
   const Tensor gate = linear(x, w.gate, pass.products), up = linear(x, w.up, pass.products);
   const Tensor hidden = x.scalar_type() == at::kFloat ? fused_swiglu(gate, up) : silu(gate) * up;
@@ -83,7 +84,7 @@ MoeOutput moe_block(const MoeConfig& moe, const MoeWeights& w, const Tensor& x_T
   if (pass.kept_slots) kept.weight_TA = kept.weight_TA * pass.kept_slots(result.routing);
   const ExpertWeights& e = w.experts;
   if (const auto format = half_format(pass.products, x_TD);
-      format && w.shared.gate.defined() && !pass.exchange) {
+      format && !pass.fp8 && w.shared.gate.defined() && !pass.exchange) {
     result.y_TD = half_moe(*format, x_TD, kept.expert_TA, kept.weight_TA, e.gate_EMD, e.up_EMD, e.down_EDM,
                            w.shared.gate, w.shared.up, w.shared.down);
     return result;
@@ -92,6 +93,9 @@ MoeOutput moe_block(const MoeConfig& moe, const MoeWeights& w, const Tensor& x_T
     HADAL_CHECK(pass.products == Products::kF32) << "an exchange is of fp32";
     result.y_TD = exchanged_experts(*pass.exchange, moe.num_experts, x_TD, kept.expert_TA, kept.weight_TA,
                                     {e.gate_EMD, e.up_EMD, e.down_EDM});
+  } else if (pass.fp8) {
+    result.y_TD =
+        fp8_experts(*pass.fp8, x_TD, kept.expert_TA, kept.weight_TA, e.gate_EMD, e.up_EMD, e.down_EDM);
   } else if (pass.products != Products::kF32) {
     result.y_TD =
         fused_experts(x_TD, kept.expert_TA, kept.weight_TA, e.gate_EMD, e.up_EMD, e.down_EDM, pass.products);

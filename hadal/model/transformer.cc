@@ -99,7 +99,8 @@ Tensor Transformer::layer_body(int64_t index, Tensor x_BSD, const Pass& pass, La
   before_attention.add(normed_BSD, norm_again(x_BSD, w.attention_norm));
   const Tensor heads = attention(index, normed_BSD, pass, row, before_attention);
   before_attention.free_until_gradient_of({heads});
-  const Tensor attended_BSD = out_of_parts(linear(heads, w.mla.out, training.products), training.tensor_sum);
+  const Tensor attended_BSD =
+      out_of_parts(project(training, heads, w.mla.out, Fp8Input::kAttention), training.tensor_sum);
   Tensor ffn_in_BSD;
   if (dtype() == at::kFloat) {
     SumAndNorm both = fused_add_rms_norm(x_BSD, attended_BSD, w.ffn_norm, config_.norm_eps);

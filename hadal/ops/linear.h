@@ -18,8 +18,8 @@ enum class Products {
 // The format of kernels/half.h that these products of x take here, if any.
 std::optional<HalfFormat> half_format(Products products, const Tensor& x);
 
-// f32, bf16 or f16, the names of a training configuration. f16 throws unsupported where it would be slower
-// than f32, on a machine without AVX512-FP16.
+// f32, bf16, f16 or fp8 (whose other products are bf16), as a training configuration says. f16 throws
+// unsupported where it would be slower than f32, on a machine without AVX512-FP16.
 Products products_named(const std::string& precision);
 
 // x w^T. x [..., X], w [Y, X] -> [..., Y], fp32, but where x is plain (tensor/device.h) in the dtype of

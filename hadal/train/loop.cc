@@ -25,6 +25,22 @@ Recompute recompute_of(const std::string& name) {
   return name == "full" ? Recompute::kFull : name == "selective" ? Recompute::kSelective : Recompute::kNone;
 }
 
+Fp8Group fp8_group(const std::string& name) {
+  return name == "tensor" ? Fp8Group::kTensor : name == "block" ? Fp8Group::kBlock : Fp8Group::kTile;
+}
+
+std::optional<Fp8Recipe> fp8_recipe(const TrainConfig& c) {
+  if (c.compute.precision != "fp8") return std::nullopt;
+  const Fp8Section& f = c.fp8;
+  return Fp8Recipe{.sums = f.sums == "hopper"              ? Fp8Sums::kHopper
+                           : f.sums == "hopper-unpromoted" ? Fp8Sums::kHopperUnpromoted
+                                                           : Fp8Sums::kFp32,
+                   .activations = fp8_group(f.activations),
+                   .gradients = fp8_group(f.gradients),
+                   .weights = fp8_group(f.weights),
+                   .gradient_format = f.gradient_format == "e5m2" ? Fp8Format::kE5M2 : Fp8Format::kE4M3};
+}
+
 constexpr int64_t kProbeSteps = 8;  // after which a run bounded by time fixes its number of steps
 
 LossConfig loss_config(const TrainConfig& c, double done) {
@@ -35,6 +51,7 @@ LossConfig loss_config(const TrainConfig& c, double done) {
           .communication_alpha = c.loss.communication_alpha,
           .capacity_factor = c.loss.capacity_factor,
           .products = products_named(c.compute.precision),
+          .fp8 = fp8_recipe(c),
           .recompute = recompute_of(c.compute.recompute)};
 }
 

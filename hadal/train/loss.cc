@@ -38,7 +38,7 @@ int64_t row_targets(const ModelConfig& config, const TrainBatch& batch) {
 
 TrainingPass training_pass(const ModelConfig& c, const TrainBatch& batch, const LossConfig& config,
                            int64_t T) {
-  TrainingPass pass{.products = config.products, .recompute = config.recompute};
+  TrainingPass pass{.products = config.products, .fp8 = config.fp8, .recompute = config.recompute};
   pass.exchange = config.exchange, pass.tensor_sum = config.tensor_sum;
   if (batch.segment_start_BX.defined()) pass.segment_start_BS = batch.segment_start_BX.narrow(1, 0, T);
   if (config.capacity_factor > 0) {

@@ -13,6 +13,7 @@ struct LossConfig {
   double expert_alpha = 0, device_alpha = 0, communication_alpha = 0;
   double capacity_factor = 0;          // of V2's token dropping, kept_slots(); 0: nothing is dropped
   Products products = Products::kF32;  // see TrainingPass
+  std::optional<Fp8Recipe> fp8;
   Recompute recompute = Recompute::kNone;
   ExpertExchange* exchange = nullptr;  // see TrainingPass
   TensorSum* tensor_sum = nullptr;

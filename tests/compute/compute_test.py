@@ -63,6 +63,19 @@ class Train(WithModel):
         with open(os.path.join(self.model, "model.safetensors"), "rb") as a, open(os.path.join(again, "model.safetensors"), "rb") as b:
             self.assertEqual(a.read(), b.read())
 
+    def test_fp8_training_exports_an_official_checkpoint_as_convert_does(self):
+        flags = ["--data", self.text, "--steps", "4", "--batch", "2", "--length", "32"]
+        out, again = os.path.join(self.folder, "fp8"), os.path.join(self.folder, "fp8-converted")
+        done = hadal("train", *flags, "--out", out, "--compute.precision", "fp8", "--run.also_export", "fp8")
+        self.assertEqual(done.code, 0, done.err)
+        self.assertEqual(hadal("convert", out, again, "--dtype", "fp8").code, 0)
+        for name in ("model.safetensors", "config.json", "tokenizer.json"):
+            with open(os.path.join(out, "fp8", name), "rb") as a, open(os.path.join(again, name), "rb") as b:
+                self.assertEqual(a.read(), b.read(), name)
+        with open(os.path.join(out, "fp8", "config.json")) as file:
+            self.assertEqual(json.load(file)["quantization_config"]["weight_block_size"], [128, 128])
+        self.assertEqual(hadal("run", os.path.join(out, "fp8"), "-p", "Mira", "--max-tokens", "3").code, 0)
+
     def test_an_interrupt_saves_the_model_and_exits_75(self):
         out = os.path.join(self.folder, "interrupted")
         process = subprocess.Popen(

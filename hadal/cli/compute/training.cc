@@ -73,6 +73,7 @@ RunRecord run_record(const TrainConfig& config, const ModelConfig& model) {
                             : !config.model.start.empty() ? config.model.start
                                                           : config.model.config;
   RunRecord record = run_record(name, model, config.run.seed, config.run.steps);
+  record.dtype = config.compute.precision;
   record.tokens_per_step = config.batch.sequences * config.batch.length;
   return record;
 }
@@ -134,6 +135,13 @@ void learn_special_ids(ModelConfig& model, const TrainingData& data) {
     if (data.tokenizer->eos_id()) model.eos_ids.push_back(*data.tokenizer->eos_id());
   }
   model.stored_dtype = DType::kF32;
+}
+
+// The model of the run folder once more, as published checkpoints are.
+void export_again(const TrainConfig& config, const fs::path& out) {
+  const std::string& format = config.run.also_export;
+  if (format.empty()) return;
+  convert(out, out / format, {.dtype = format == "fp8" ? DType::kF8E4M3 : DType::kBF16, .overwrite = true});
 }
 
 // Every rank but the first: computes its part and writes nothing.
@@ -242,6 +250,7 @@ TrainedModel train_in_folder(const TrainConfig& config, const TrainFlags& flags,
   if (end != TrainEnd::kFailed) {
     const bool average = config.optimizer.export_ema && trainer.average();
     trainer.save_model_to(out, average);
+    export_again(config, out);
     summarise(trainer, end, out);
     if (data.finish) std::fputs(data.finish(trainer.model(), out).c_str(), stderr);
   }
