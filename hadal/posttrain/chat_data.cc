@@ -94,6 +94,7 @@ class Reader {
     std::string prompt = line.text("instruction");
     if (const std::string input = line.has("input") ? line.text("input") : ""; !input.empty())
       prompt += "\n\n" + input;
+    if (format_) return exchange(line, prompt, line.text("output"));
     return texts(line, prompt + "\n\n", line.text("output"));
   }
 
@@ -102,6 +103,7 @@ class Reader {
       line.fail("has a text and a list of messages", "Give both in one form.");
     if (line.is_text("prompt")) {
       if (line.text("prompt").empty()) line.fail("has an empty prompt", "Say what is to be completed.");
+      if (format_) return exchange(line, line.text("prompt"), line.text("completion"));
       return texts(line, line.text("prompt"), line.text("completion"));
     }
     std::vector<ChatMessage> messages = line.messages("prompt");
@@ -109,6 +111,11 @@ class Reader {
     const size_t given = messages.size();
     for (ChatMessage& message : line.messages("completion")) messages.push_back(std::move(message));
     return conversation(line, messages, given);
+  }
+
+  // Texts are turns wherever there is a format, as in tasks and preferences.
+  TrainedTokens exchange(const JsonLine& line, const std::string& prompt, const std::string& answer) {
+    return conversation(line, {{.role = "user", .content = prompt}, {.role = "assistant", .content = answer}}, 1);
   }
 
   // What a judge writes about answers.

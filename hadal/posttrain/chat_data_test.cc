@@ -17,10 +17,11 @@ const Tokenizer& bytes() {
   return tokenizer;
 }
 
-ChatData read(const std::string& lines, int64_t max_tokens = 1000) {
+ChatData read(const std::string& lines, int64_t max_tokens = 1000,
+              const std::optional<ChatTemplate>& format = ChatTemplate::named("v3")) {
   const TemporaryFolder folder;
   write_file(folder / "chat.jsonl", lines);
-  return read_chat_data(folder / "chat.jsonl", bytes(), ChatTemplate::named("v3"), max_tokens);
+  return read_chat_data(folder / "chat.jsonl", bytes(), format, max_tokens);
 }
 
 std::string error_of(const std::string& lines) {
@@ -54,10 +55,17 @@ TEST(ChatData, OfAConversationTheAssistantsPartIsTrained) {
 TEST(ChatData, OfPromptAndCompletionTheCompletionIsTrained) {
   const ChatData texts = read(R"({"prompt":"1+1=","completion":"2"})");
   EXPECT_EQ(part(texts.samples[0], true), "2" + kEnd);
+  EXPECT_EQ(part(texts.samples[0], false), "<｜begin▁of▁sentence｜><｜User｜>1+1=<｜Assistant｜>");
   const ChatData chats =
       read(R"({"prompt":[{"role":"user","content":"q"},{"role":"assistant","content":"old"},)"
            R"({"role":"user","content":"r"}],"completion":[{"role":"assistant","content":"new"}]})");
   EXPECT_EQ(part(chats.samples[0], true), "new" + kEnd);
+}
+
+TEST(ChatData, WithoutAChatFormatACompletionContinuesThePrompt) {
+  const ChatData texts = read(R"({"prompt":"1+1=","completion":"2"})", 1000, std::nullopt);
+  EXPECT_EQ(part(texts.samples[0], false), "<｜begin▁of▁sentence｜>1+1=");
+  EXPECT_EQ(part(texts.samples[0], true), "2" + kEnd);
 }
 
 TEST(ChatData, OfATextAllIsTrainedButItsFirstToken) {
@@ -67,17 +75,17 @@ TEST(ChatData, OfATextAllIsTrainedButItsFirstToken) {
 
 TEST(ChatData, InstructionsAreReadAsPromptAndCompletion) {
   const ChatData data = read(R"({"instruction":"add","input":"1 1","output":"2"})");
-  EXPECT_EQ(part(data.samples[0], false), "<｜begin▁of▁sentence｜>add\n\n1 1\n\n");
+  EXPECT_EQ(part(data.samples[0], false), "<｜begin▁of▁sentence｜><｜User｜>add\n\n1 1<｜Assistant｜>");
   EXPECT_EQ(part(data.samples[0], true), "2" + kEnd);
 }
 
 TEST(ChatData, SamplesAreCutAtTheirEndAndLeftOutIfNothingTrainedIsLeft) {
   const std::string line = R"({"prompt":"1234567","completion":"89"})"
                            "\n";
-  EXPECT_EQ(read(line, 9).cut, 1);
-  EXPECT_EQ(read(line, 9).dropped, 0);
-  EXPECT_EQ(read(line, 8).dropped, 1);
-  EXPECT_TRUE(read(line, 8).samples.empty());
+  EXPECT_EQ(read(line, 11).cut, 1);
+  EXPECT_EQ(read(line, 11).dropped, 0);
+  EXPECT_EQ(read(line, 10).dropped, 1);
+  EXPECT_TRUE(read(line, 10).samples.empty());
 }
 
 TEST(ChatData, ErrorsNameTheLine) {
