@@ -34,6 +34,8 @@ void add_grpo(CLI::App& app, GrpoOptions& o) {
                    template_names_or_none()),
        "policy.chat_template");
   sets(count_flag(app, "--steps", f.run.steps, "rollout batches"), "run.steps");
+  sets(not_negative_flag(app, "--minutes", f.run.minutes, "no step begins after this time; 0: no limit"),
+       "run.minutes");
   sets(count_flag(app, "--prompts", f.rollout.prompts, "tasks of a step"), "rollout.prompts");
   sets(count_flag(app, "--group", f.rollout.group_size, "answers to each task"), "rollout.group_size");
   sets(count_flag(app, "--max-tokens", f.rollout.max_tokens, "of an answer"), "rollout.max_tokens");

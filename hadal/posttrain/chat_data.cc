@@ -115,7 +115,8 @@ class Reader {
 
   // Texts are turns wherever there is a format, as in tasks and preferences.
   TrainedTokens exchange(const JsonLine& line, const std::string& prompt, const std::string& answer) {
-    return conversation(line, {{.role = "user", .content = prompt}, {.role = "assistant", .content = answer}}, 1);
+    return conversation(line, {{.role = "user", .content = prompt}, {.role = "assistant", .content = answer}},
+                        1);
   }
 
   // What a judge writes about answers.

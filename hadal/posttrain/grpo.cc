@@ -76,7 +76,7 @@ bool GrpoTrainer::resume() {
                     ": trained on other tasks. Give the same tasks, or another run folder."));
   if (config_.batch.workers == 0 && counters_.workers != workers) workers_.emplace(model_, counters_.workers);
   counters_.planned_steps = config_.run.steps;
-  counters_.finished = counters_.step >= counters_.planned_steps;
+  counters_.finished = is_over();
   if (reference_) {
     mix_in(model_.config(), *reference_, restore_reference(*found, model_.config()), 1);
     reference_step_ = parse_json(counters_.more, "state.json more").at("reference_step");
@@ -293,6 +293,11 @@ void GrpoTrainer::save() {
   saved_step_ = counters_.step;
 }
 
+bool GrpoTrainer::is_over() const {
+  const double seconds = config_.run.minutes > 0 ? config_.run.minutes * 60 : INFINITY;
+  return counters_.step >= counters_.planned_steps || counters_.seconds >= seconds;
+}
+
 TrainEnd GrpoTrainer::run() {
   if (counters_.finished) return TrainEnd::kFinished;
   if (counters_.step == 0 && (!hooks_.metrics || hooks_.metrics->last_step() < 0)) measure();
@@ -302,7 +307,7 @@ TrainEnd GrpoTrainer::run() {
       return TrainEnd::kStopped;
     }
     if (!step()) return TrainEnd::kFailed;
-    const bool last = counters_.step >= counters_.planned_steps;
+    const bool last = is_over();
     const int64_t every = config_.eval.every, save_every = config_.checkpoint.every;
     if (last || (every > 0 && counters_.step % every == 0)) measure();
     counters_.finished = last;

@@ -70,6 +70,7 @@ class GrpoTrainer {
   void measure();
   void log_completions(const std::vector<AnswerGroup>& groups);
   void warn(const ValuesRecord& values);
+  bool is_over() const;
   void save();
 
   GrpoConfig config_;

@@ -100,6 +100,7 @@ void check(const GrpoConfig& c, const std::string& source) {
     if (!good) fail(source, cat(key, " is ", toml_value(value), ", need ", what, "."));
   };
   need(c.run.steps >= 1, "run.steps", c.run.steps, "at least 1");
+  need(c.run.minutes >= 0, "run.minutes", c.run.minutes, "0 or more");
   need(c.run.threads >= 0, "run.threads", c.run.threads, "0 (all cores) or more");
   need(!c.policy.start.empty(), "policy.start", c.policy.start, "the folder of a model");
   need(!c.tasks.train.empty(), "tasks.train", c.tasks.train, "a JSONL of tasks");

@@ -15,12 +15,15 @@ namespace hadal {
 struct GrpoRunSection {
   std::string out;
   int64_t steps = 100;
+  double minutes = 0;
   uint64_t seed = 0;
   int64_t threads = 0;
   int64_t log_completions = 10;
   void fields(auto&& f) {
     f("out", out, "run folder; the trained model ends up in it");
     f("steps", steps, "rollout batches");
+    f("minutes", minutes,
+      "wall time of steps, over all restarts, after which no further step begins; 0: no limit");
     f("seed", seed, "of the order of tasks and of every sample");
     f("threads", threads, "0: all cores");
     f("log_completions", log_completions,

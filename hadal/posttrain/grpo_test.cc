@@ -145,6 +145,22 @@ TEST(Grpo, KilledBetweenCheckpointsAndResumedItIsTheSameRunBitForBit) {
     EXPECT_EQ(read_file(whole / file), read_file(parts / file)) << file;
 }
 
+TEST(Grpo, ItEndsWhenItsMinutesAreOverAndGoesOnWhenThereAreMore) {
+  const TemporaryFolder folder;
+  GrpoConfig config = small_run(3);
+  config.run.minutes = 1e-9;
+  {
+    TestRun run(folder.path(), config);
+    EXPECT_EQ(run.trainer.run(), TrainEnd::kFinished);
+    EXPECT_EQ(run.trainer.counters().step, 1);
+  }
+  config.run.minutes = 60;
+  TestRun run(folder.path(), config);
+  ASSERT_TRUE(run.trainer.resume());
+  EXPECT_EQ(run.trainer.run(), TrainEnd::kFinished);
+  EXPECT_EQ(run.trainer.counters().step, 3);
+}
+
 TEST(Grpo, OtherTasksAreRefusedWhenResumed) {
   const TemporaryFolder folder;
   { TestRun(folder.path(), small_run(1)).trainer.run(); }

@@ -45,9 +45,9 @@ MadeTask addition(TaskRandom& random, int64_t level) {
           .solution = cat(a + b)};
 }
 
-MadeTask sorting(TaskRandom& random, int64_t level) {
+MadeTask sorting(TaskRandom& random, int64_t level, int64_t largest) {
   std::vector<int64_t> numbers;
-  for (int64_t i = 0; i < level; ++i) numbers.push_back(random.between(0, 99));
+  for (int64_t i = 0; i < level; ++i) numbers.push_back(random.between(0, largest));
   MadeTask task{.prompt = cat("sort ", joined(numbers, " "), ":"), .verifier = "exact"};
   std::sort(numbers.begin(), numbers.end());
   task.thought = joined(numbers, "<=");
@@ -118,7 +118,10 @@ MadeTask countdown(TaskRandom& random, int64_t level) {
 const std::vector<TaskKind>& task_kinds() {
   static const std::vector<TaskKind> kinds = {
       {"addition", "two numbers of at most LEVEL digits", 1, 3, 9, addition},
-      {"sort", "LEVEL numbers in ascending order", 1, 4, 20, sorting},
+      {"sort", "LEVEL numbers in ascending order", 1, 4, 20,
+       [](TaskRandom& random, int64_t level) { return sorting(random, level, 99); }},
+      {"sort-digits", "LEVEL digits in ascending order", 4, 6, 20,
+       [](TaskRandom& random, int64_t level) { return sorting(random, level, 9); }},
       {"countdown", "an expression of LEVEL numbers with a given value", 2, 3, 6, countdown},
       {"words", "word problems of LEVEL steps", 1, 2, 4, word_problem},
       {"cpp-expression", "a C++ function of one expression with LEVEL operators", 1, 2, 5, cpp_expression},
