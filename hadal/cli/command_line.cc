@@ -157,8 +157,9 @@ void add_learning(Commands& all, const Handlers& handlers, char** argv) {
                         run_judge);
   all.add<EvalOptions>(app, "eval", "held-out loss, bits per byte, MTP acceptance and balance of a model",
                        add_eval, run_eval);
-  all.add(app, "quickstart", "train a tiny model and let it write, in minutes", add_quickstart,
-          or_elsewhere(handlers.quickstart, handlers, "quickstart", argv));
+  all.add<QuickstartOptions>(
+      app, "quickstart", "pre-train, fine-tune, reinforce and serve a small model, with a report, in minutes",
+      add_quickstart, run_quickstart);
   all.add<InfoOptions>(app, "info", "size and cost of a model; or this program and machine", add_info,
                        run_info);
   all.add<InspectOptions>(app, "inspect", "what is in a checkpoint and what is wrong with it", add_inspect,
@@ -214,6 +215,8 @@ void add_text_and_data(Commands& all) {
   all.add<D>(data, "build", "text or JSONL to token shards", add_data_build, run_data_build);
   all.add<D>(data, "convert", "token files of llm.c, nanoGPT or Megatron to shards", add_data_convert,
              run_data_convert);
+  all.add<D>(data, "stories", "text that hadal makes itself, to learn from", add_data_stories,
+             run_data_stories);
   all.add<D>(data, "info", "documents, tokens and tokenizer of a data set", add_data_info, run_data_info);
   all.add<D>(data, "verify", "read all of a data set and check it", add_data_verify, run_data_verify);
   CLI::App& tasks =
@@ -222,6 +225,7 @@ void add_text_and_data(Commands& all) {
   all.add<K>(tasks, "make", "tasks or demonstrations of one kind", add_tasks_make, run_tasks_make);
   all.add<K>(tasks, "preferences", "pairs of answers with reasons, for reward models", add_tasks_preferences,
              run_tasks_preferences);
+  all.add<K>(tasks, "mix", "several JSONL files as one, in random order", add_tasks_mix, run_tasks_mix);
   all.add<K>(tasks, "check", "whether a training file and a held-out file share a prompt", add_tasks_check,
              run_tasks_check);
   all.add<K>(tasks, "compare", "two results of hadal eval on the same tasks", add_tasks_compare,

@@ -17,7 +17,6 @@ struct Handlers {
   std::function<int(const SftOptions&)> sft;
   std::function<int(const GrpoOptions&)> grpo;
   std::function<int(const RewardTrainOptions&)> reward_train;
-  std::function<int(const QuickstartOptions&)> quickstart;
   std::function<int(const std::string&, char**)> elsewhere;
 };
 
@@ -50,6 +49,7 @@ int run_tokenizer_chat(const TokenizerOptions& options);
 int run_tokenizer_train(const TokenizerTrainOptions& options);
 int run_data_build(const DataOptions& options);
 int run_data_convert(const DataOptions& options);
+int run_data_stories(const DataOptions& options);
 int run_data_info(const DataOptions& options);
 int run_data_verify(const DataOptions& options);
 int run_bench(const BenchCommandOptions& options);
@@ -63,8 +63,10 @@ int run_sandbox_run(const SandboxOptions& options);
 int run_sandbox_check(const SandboxOptions& options);
 int run_tasks_make(const TasksOptions& options);
 int run_tasks_preferences(const TasksOptions& options);
+int run_tasks_mix(const TasksOptions& options);
 int run_tasks_check(const TasksOptions& options);
 int run_tasks_compare(const TasksOptions& options);
+int run_quickstart(const QuickstartOptions& options);
 int run_plot(const PlotCommandOptions& options);
 int run_completion(const CompletionOptions& options, const CLI::App& commands);
 

@@ -7,7 +7,6 @@ int main(int argc, char** argv) {
                                  .train = hadal::run_train,
                                  .sft = hadal::run_sft,
                                  .grpo = hadal::run_grpo,
-                                 .reward_train = hadal::run_reward_train,
-                                 .quickstart = hadal::run_quickstart};
+                                 .reward_train = hadal::run_reward_train};
   return hadal::hadal_main(argc, argv, handlers);
 }

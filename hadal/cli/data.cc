@@ -1,12 +1,14 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "hadal/base/file.h"
 #include "hadal/base/json.h"
 #include "hadal/base/text.h"
 #include "hadal/cli/command_line.h"
 #include "hadal/cli/output.h"
 #include "hadal/data/build.h"
 #include "hadal/data/document_set.h"
+#include "hadal/data/story_text.h"
 #include "hadal/error.h"
 
 namespace hadal {
@@ -83,6 +85,11 @@ int run_data_convert(const DataOptions& options) {
   convert.seed = options.seed;
   convert.overwrite = options.overwrite;
   print_written(options, convert_dataset(convert));
+  return 0;
+}
+
+int run_data_stories(const DataOptions& options) {
+  write_file(options.out, story_text(options.seed, options.bytes));
   return 0;
 }
 

@@ -52,6 +52,12 @@ void add_data_convert(CLI::App& app, DataOptions& o) {
   set_flags(app, o);
 }
 
+void add_data_stories(CLI::App& app, DataOptions& o) {
+  file_flag(app, "--out", o.out, "text file to write")->required();
+  count_flag(app, "--bytes", o.bytes, "of text, or a little more");
+  count_or_zero_flag(app, "--seed", o.seed, "of the stories");
+}
+
 void add_data_info(CLI::App& app, DataOptions& o) {
   path(app, o);
 }

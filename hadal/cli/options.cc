@@ -256,8 +256,12 @@ std::vector<std::string> template_names_or_none() {
 
 void add_quickstart(CLI::App& app, QuickstartOptions& o) {
   file_flag(app, "--data", o.data, "UTF-8 text to learn from; default: text made by hadal");
-  positive_flag(app, "--minutes", o.minutes, "of training, at most");
-  file_flag(app, "--out", o.out, "folder to write the model to", "DIR");
+  not_negative_flag(app, "--minutes", o.minutes, "of all stages together; 0: as the recipe says");
+  file_flag(app, "--out", o.out, "folder for all of it; the same command goes on in it", "DIR");
+  file_flag(app, "--recipe", o.recipe, "other stages than the built-in ones, which are runs/quickstart.toml");
+  app.add_flag("--print-recipe", o.print_recipe, "print the recipe and exit");
+  app.add_flag("--serve,!--no-serve", o.serve, "serve the model at the end");
+  count_flag(app, "--port", o.port, "to serve at");
   seed(app, o.seed, "of everything random");
   threads(app, o.threads);
 }

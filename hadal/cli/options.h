@@ -186,9 +186,12 @@ struct TasksOptions {
 
 struct QuickstartOptions {
   std::string data;    // UTF-8 text; "": text that hadal makes itself
-  double minutes = 5;  // of training, at most
+  double minutes = 0;  // of all stages; 0: the recipe's
   std::string out = "runs/out/quickstart";
-  uint64_t seed = 0;
+  std::string recipe;  // TOML; "": runs/quickstart.toml as it was built in
+  bool print_recipe = false, serve = true;
+  int64_t port = 8000;
+  uint64_t seed = 1;
   int64_t threads = 0;
 };
 
@@ -255,7 +258,8 @@ struct DataOptions {
   int64_t vocab_size = 0;           // convert; 0: known or found
   int64_t shard_tokens = 1 << 25;
   double held_out = 0;
-  double split_merged = 0;  // build
+  double split_merged = 0;    // build
+  int64_t bytes = 4'000'000;  // stories
   uint64_t seed = 0;
   int64_t workers = 0;  // 0: all cores
   bool overwrite = false;
@@ -358,6 +362,7 @@ void add_judge(CLI::App& app, JudgeOptions& options);
 void add_eval(CLI::App& app, EvalOptions& options);
 void add_tasks_make(CLI::App& app, TasksOptions& options);
 void add_tasks_preferences(CLI::App& app, TasksOptions& options);
+void add_tasks_mix(CLI::App& app, TasksOptions& options);
 void add_tasks_check(CLI::App& app, TasksOptions& options);
 void add_tasks_compare(CLI::App& app, TasksOptions& options);
 void add_quickstart(CLI::App& app, QuickstartOptions& options);
@@ -367,6 +372,7 @@ void add_convert(CLI::App& app, ConvertCommandOptions& options);
 void add_plot(CLI::App& app, PlotCommandOptions& options);
 void add_data_build(CLI::App& app, DataOptions& options);
 void add_data_convert(CLI::App& app, DataOptions& options);
+void add_data_stories(CLI::App& app, DataOptions& options);
 void add_data_info(CLI::App& app, DataOptions& options);
 void add_data_verify(CLI::App& app, DataOptions& options);
 void add_bench(CLI::App& app, BenchCommandOptions& options);

@@ -1,11 +1,14 @@
 // hadal tasks: files of questions whose answers a rule can judge.
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "hadal/base/file.h"
+#include "hadal/base/json.h"
 #include "hadal/base/text.h"
 #include "hadal/cli/command_line.h"
 #include "hadal/cli/output.h"
+#include "hadal/data/permutation.h"
 #include "hadal/rewards/task.h"
 #include "hadal/rewards/task_maker.h"
 #include "hadal/rewards/task_score.h"
@@ -39,6 +42,25 @@ int run_tasks_make(const TasksOptions& o) {
 
 int run_tasks_preferences(const TasksOptions& o) {
   write_lines(o.out, make_preferences(task_kind(o.kind), set_options(o)));
+  return 0;
+}
+
+int run_tasks_mix(const TasksOptions& o) {
+  std::vector<std::string> lines;
+  for (const std::string& file : o.files) {
+    std::istringstream text(read_file(file));
+    int64_t number = 0;
+    for (std::string line; std::getline(text, line);) {
+      ++number;
+      if (line.empty()) continue;
+      parse_json(line, cat(file, " line ", number));
+      lines.push_back(std::move(line));
+    }
+  }
+  const Permutation order(std::ssize(lines), o.seed, 0);
+  AtomicFile out(o.out);
+  for (int64_t i = 0; i < std::ssize(lines); ++i) out.write(lines[static_cast<size_t>(order(i))] + "\n");
+  out.commit();
   return 0;
 }
 

@@ -35,6 +35,12 @@ void add_tasks_preferences(CLI::App& app, TasksOptions& o) {
   making(app, o);
 }
 
+void add_tasks_mix(CLI::App& app, TasksOptions& o) {
+  app.add_option("FILES", o.files, "JSONL files")->type_name("FILE")->required();
+  file_flag(app, "--out", o.out, "JSONL file to write")->required();
+  count_or_zero_flag(app, "--seed", o.seed, "of the order");
+}
+
 void add_tasks_check(CLI::App& app, TasksOptions& o) {
   two_files(app, o, "tasks to train on, then held-out tasks");
 }

@@ -110,10 +110,12 @@ void add_fine_tuning(CLI::App& app, std::string& model, TrainOptions& t, const F
                  "DIR"),
        "run.out");
   sets(choice_flag(app, "--template", f.data.chat_template, "chat format instead of the tokenizer's own",
-                   ChatTemplate::names()),
+                   template_names_or_none()),
        "data.chat_template");
   sets(not_negative_flag(app, "--epochs", f.run.epochs, words.epochs_help), "run.epochs");
   sets(count_flag(app, "--steps", f.run.steps, "stop after this many steps instead"), "run.steps");
+  sets(not_negative_flag(app, "--minutes", f.run.minutes, "as many steps as fit in this time instead"),
+       "run.minutes");
   sets(count_flag(app, "--batch", f.batch.sequences, words.batch_help), "batch.sequences");
   sets(number_flag(
            app, "--length", f.batch.length, words.length_help, [](int64_t x) { return x >= 2; },
@@ -133,12 +135,12 @@ void add_fine_tuning(CLI::App& app, std::string& model, TrainOptions& t, const F
   app.add_flag("--restart", t.restart, "discard what an earlier run left in the folder");
 }
 
-// The defaults of a run that begins with `model`; a number of steps excludes epochs.
+// The defaults of a run that begins with `model`; steps or minutes take the place of the default's epochs.
 TrainConfig fine_tuning_base(TrainConfig base, const std::string& model, const TrainOptions& train) {
   base.model.start = model;
   base.batch.length = std::min<int64_t>(base.batch.length, load_config(model).max_positions);
   for (const auto& [key, text] : train.given)
-    if (key == "run.steps") base.run.epochs = 0;
+    if (key == "run.steps" || key == "run.minutes") base.run.epochs = 0;
   return base;
 }
 

@@ -1,5 +1,8 @@
 #include "hadal/report/page_style.h"
 
+#include "hadal/base/text.h"
+#include "hadal/report/svg.h"
+
 namespace hadal {
 
 const char* const kPageStyle = R"css(
@@ -12,6 +15,8 @@ body{margin:0;padding:20px;background:var(--bg);color:var(--ink);font:14px/1.45 
 main{max-width:1180px;margin:0 auto}
 h1{font-size:20px;margin:0 0 4px;overflow-wrap:anywhere}
 h2{font-size:16px;margin:26px 0 8px}
+h3{font-size:14px;margin:16px 0 6px}
+pre{margin:0;white-space:pre-wrap;overflow-wrap:anywhere;font:12.5px/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 .legend{display:flex;flex-wrap:wrap;gap:4px 18px;margin:0 0 14px;padding:0;list-style:none}
 .legend li{display:flex;align-items:center;gap:7px;overflow-wrap:anywhere;min-width:0}
 .legend i{flex:none;width:14px;height:14px;border-radius:3px;background:currentColor}
@@ -106,5 +111,15 @@ for(const figure of document.querySelectorAll('figure.heat')){
   leave(figure);
 }
 )js";
+
+std::string page_html(const std::string& title, const std::string& body) {
+  return cat(
+      "<!doctype html>\n<html lang=en><head><meta charset=utf-8>"
+      "<meta name=viewport content=\"width=device-width,initial-scale=1\">"
+      "<meta http-equiv=Content-Security-Policy content=\"default-src 'none';style-src 'unsafe-inline';"
+      "script-src 'unsafe-inline';img-src data:\">\n<title>",
+      escape_xml(title), "</title>\n<style>", kPageStyle, "</style></head>\n<body><main>\n<h1>",
+      escape_xml(title), "</h1>\n", body, "</main>\n<script>", kPageScript, "</script></body></html>\n");
+}
 
 }  // namespace hadal

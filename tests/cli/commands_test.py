@@ -120,7 +120,7 @@ class HandOver(ProgramTest):
         os.chmod(path, mode)
 
     def test_without_hadal_compute_the_error_names_it(self):
-        for arguments in (["logits", "m", "--ids", "x", "--out", "y"], ["quickstart"]):
+        for arguments in (["logits", "m", "--ids", "x", "--out", "y"], ["train"]):
             result = hadal(*arguments, program=self.program)
             self.assert_fails(result, 1, "[cli." + arguments[0] + "]", "needs hadal-compute", "./dev build")
 
@@ -141,10 +141,10 @@ class HandOver(ProgramTest):
         self.install("bin", "hadal-compute")
         link = os.path.join(self.folder, "link")
         os.symlink(self.program, link)
-        self.assertEqual(hadal("quickstart", program=link).out, "<quickstart>")
+        self.assertEqual(hadal("train", program=link).out, "<train>")
         env = {**os.environ, "PATH": os.path.dirname(self.program) + ":" + os.environ["PATH"]}
-        done = subprocess.run(["hadal", "quickstart"], env=env, stdout=subprocess.PIPE, check=False)
-        self.assertEqual(done.stdout, b"<quickstart>")
+        done = subprocess.run(["hadal", "train"], env=env, stdout=subprocess.PIPE, check=False)
+        self.assertEqual(done.stdout, b"<train>")
 
     def test_the_front_end_links_no_tensor_library(self):
         ldd = shutil.which("ldd")

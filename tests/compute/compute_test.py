@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -249,18 +250,40 @@ class Logits(WithModel):
 
 
 class Quickstart(ProgramTest):
-    def test_trains_on_its_own_text_and_writes_three_samples(self):
-        folder = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, folder)
-        start = time.time()
-        result = hadal("quickstart", "--minutes", "0.05", "--out", folder)
+    def setUp(self):
+        self.folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def small_recipe(self):
+        """The built-in recipe with all its commands, but little data, few steps and few answers."""
+        recipe = hadal("quickstart", "--print-recipe").out
+        recipe = re.sub(r"--count \d+", "--count 24", recipe)
+        recipe = re.sub(r"--bytes \d+", "--bytes 60000", recipe)
+        recipe = re.sub(r"--minutes {minutes}", "--steps 3", recipe)
+        recipe = recipe.replace("--steps 1000000", "").replace("--max-tokens 100", "--max-tokens 8").replace("--prompts 32", "--prompts 2")
+        recipe = re.sub(r"(bench spec [^\"]*) --json", r"\1 --repeats 1 --tokens 8 --json", recipe)
+        path = os.path.join(self.folder, "small.toml")
+        with open(path, "w") as file:
+            file.write(recipe)
+        return path
+
+    def test_every_stage_runs_once_and_the_report_tells_of_each(self):
+        out = os.path.join(self.folder, "out")
+        command = ("quickstart", "--recipe", self.small_recipe(), "--out", out, "--no-serve")
+        result = hadal(*command)
         self.assertEqual(result.code, 0, result.err)
-        self.assertEqual(result.out.count("\n"), 3)
-        for word in ("stories made by hadal", "MTP", "held-out loss", "tokens/s", "hadal run"):
-            self.assertIn(word, result.err)
-        self.assertLess(time.time() - start, 60)
-        answer = hadal("run", folder, "-p", "Mira is", "--greedy", "--max-tokens", "4", "--json")
-        self.assertEqual(json.loads(answer.out)["generated_tokens"], 4)
+        with open(os.path.join(out, "report.html")) as file:
+            report = file.read()
+        for word in ("sums of two numbers, greedy", "C++ functions", "Stage: pretrain", "Stage: sft", "Stage: reward",
+                     "Stage: grpo", "Load of the experts", "drafts of the MTP module", "Weights on disk", "Peak memory"):
+            self.assertIn(word, report)
+        answer = hadal("run", os.path.join(out, "grpo"), "-p", "1+1=", "--greedy", "--max-tokens", "4", "--json")
+        self.assertEqual(answer.code, 0, answer.err)
+        again = hadal(*command)
+        self.assertEqual(again.code, 0, again.err)
+        self.assertNotIn("$ hadal", again.err)  # all was done before
+        other = hadal(*command, "--seed", "9")
+        self.assert_fails(other, 1, "was done with other commands", "--out")
 
 
 if __name__ == "__main__":

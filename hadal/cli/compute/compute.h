@@ -9,6 +9,5 @@ int run_train(const TrainOptions& options);
 int run_sft(const SftOptions& options);
 int run_grpo(const GrpoOptions& options);
 int run_reward_train(const RewardTrainOptions& options);
-int run_quickstart(const QuickstartOptions& options);
 
 }  // namespace hadal
