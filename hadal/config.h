@@ -97,7 +97,7 @@ struct ModelConfig {
 // Unknown fields are ignored. Throws not_found, corrupt, invalid_config; the text names file and field.
 ModelConfig load_config(const std::filesystem::path& path);
 
-// "tiny", "v2-lite", "v2", "v3". Throws not_found with the nearest name.
+// "micro", "tiny", "v2-lite", "v2", "v3". Throws not_found with the nearest name.
 ModelConfig preset(const std::string& name);
 std::vector<std::string> preset_names();
 

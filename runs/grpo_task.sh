@@ -22,7 +22,7 @@ $make --count 6000 --out "$out/tasks.jsonl"
 $make --count 300 --part held-out --demonstrations --out "$out/held.jsonl"
 $make --count 1000 --demonstrations --out "$out/text.jsonl"
 hadal tokenizer train --kind bpe --vocab-size 384 --data "$out/text.jsonl" --out "$out/tokenizer"
-hadal train --config runs/tiny-task-model.json --data.tokenizer "$out/tokenizer" --data.chat "$out/demos.jsonl" \
+hadal train --preset micro --data.tokenizer "$out/tokenizer" --data.chat "$out/demos.jsonl" \
   --data.held_out "$out/held.jsonl" --out "$out/start" --steps $steps --batch 16 --length 128 --lr 3e-3 --seed "$seed" --threads $threads
 hadal sft "$out/start" --data "$out/demos.jsonl" --held-out "$out/held.jsonl" --out "$out/sft" --minutes "$minutes" \
   --batch 16 --length 128 --lr 3e-4 --seed "$seed" --threads $threads

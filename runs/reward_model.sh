@@ -13,7 +13,7 @@ for kind in sort addition; do
 done
 for part in train held-out; do python3 runs/preferences.py "$out" $part sort addition; done
 hadal tokenizer train --kind char --data "$out/text-train.txt" --out "$out/tokenizer"
-hadal train --config runs/tiny-task-model.json --data.tokenizer "$out/tokenizer" --data.chat "$out/chats-train.jsonl" \
+hadal train --preset micro --data.tokenizer "$out/tokenizer" --data.chat "$out/chats-train.jsonl" \
   --data.held_out "$out/chats-held-out.jsonl" --out "$out/start" --steps 150 --batch 16 --length 128 --lr 3e-3 --seed 1
 hadal reward-model train "$out/start" --data "$out/pairs-train.jsonl" --held-out "$out/pairs-held-out.jsonl" \
   --out "$out/rm" --batch 32 --length 200 --lr 1e-3

@@ -54,7 +54,7 @@ struct RolloutSection {
   double temperature = 1;
   int64_t dynamic_rounds = 1;
   std::string speculation = "off";
-  double max_logp_difference = 1e-3;
+  double max_logp_difference = 1e-2;
   void fields(auto&& f) {
     f("prompts", prompts, "tasks of a step");
     f("group_size", group_size, "answers to each");

@@ -3,6 +3,8 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <map>
+#include <mutex>
 
 #include "hadal/base/text.h"
 #include "hadal/error.h"
@@ -14,6 +16,7 @@ namespace {
 constexpr const char* kCompiler = "/usr/bin/g++";
 constexpr const char* kInterpreter = "/usr/bin/python3";
 constexpr size_t kDetailBytes = 2048;
+constexpr size_t kDriverObjects = 64;
 
 void require_program(const char* path) {
   if (::access(path, X_OK) == 0) return;
@@ -52,12 +55,31 @@ SandboxResult compile(std::vector<BoxFile> files, std::vector<std::string> argum
   return result.status == SandboxStatus::kInternal ? run_sandboxed(spec) : result;
 }
 
+// The compiled driver of a signature. Most of the time of a build would be its headers, which are the same
+// for all answers to a task and mostly for all tasks of a kind; "": it does not compile.
+std::string driver_object(const CodeTask& task) {
+  static std::mutex mutex;
+  static std::map<std::string, std::string> objects;
+  const std::string source = cpp_driver(task.signature, task.function);
+  {
+    const std::lock_guard lock(mutex);
+    if (const auto found = objects.find(source); found != objects.end()) return found->second;
+  }
+  SandboxResult result = compile({{"driver.cc", source}}, {"-c", "-o", "artefact", "driver.cc"});
+  if (result.status != SandboxStatus::kOk || !result.artefacts.contains("artefact")) return "";
+  const std::lock_guard lock(mutex);
+  if (objects.size() >= kDriverObjects) objects.clear();
+  return objects[source] = std::move(result.artefacts["artefact"]);
+}
+
 Build build_cpp(const CodeTask& task, const std::string& source) {
   std::vector<BoxFile> files = {{"main.cc", source}};
   std::vector<std::string> arguments = {"-o", "artefact", "main.cc"};
   if (!task.function.empty()) {
-    files.push_back({"driver.cc", cpp_driver(task.signature, task.function)});
-    arguments.push_back("driver.cc");
+    std::string object = driver_object(task);
+    const char* const name = object.empty() ? "driver.cc" : "driver.o";  // the source says what is wrong
+    files.push_back({name, object.empty() ? cpp_driver(task.signature, task.function) : std::move(object)});
+    arguments.push_back(name);
   }
   SandboxResult result = compile(std::move(files), std::move(arguments));
   Build build;

@@ -30,7 +30,7 @@ class Info(ProgramTest):
                 self.assertIn(format(number, ","), text)
 
     def test_parts_add_up_to_the_total(self):
-        for name in ("tiny", "v2-lite", "v2", "v3"):
+        for name in ("micro", "tiny", "v2-lite", "v2", "v3"):
             for which in ("main", "active", "mtp_unique"):
                 parts = dict(preset(name)["parameters"][which])
                 total = parts.pop("total")
@@ -66,7 +66,7 @@ class Info(ProgramTest):
             self.assertEqual(one, two)
 
     def test_the_config_it_prints_is_the_model_again(self):
-        for name in ("tiny", "v2-lite", "v2", "v3"):
+        for name in ("micro", "tiny", "v2-lite", "v2", "v3"):
             first = preset(name)
             with tempfile.TemporaryDirectory() as folder:
                 path = os.path.join(folder, "config.json")
