@@ -120,7 +120,7 @@ class HandOver(ProgramTest):
         os.chmod(path, mode)
 
     def test_without_hadal_compute_the_error_names_it(self):
-        for arguments in (["logits", "m", "--ids", "x", "--out", "y"], ["train"]):
+        for arguments in (["logits", "m", "--ids", "x", "--out", "y"], ["train", "--data", "x", "--out", "y", "--steps", "1"]):
             result = hadal(*arguments, program=self.program)
             self.assert_fails(result, 1, "[cli." + arguments[0] + "]", "needs hadal-compute", "./dev build")
 
@@ -141,10 +141,10 @@ class HandOver(ProgramTest):
         self.install("bin", "hadal-compute")
         link = os.path.join(self.folder, "link")
         os.symlink(self.program, link)
-        self.assertEqual(hadal("train", program=link).out, "<train>")
+        self.assertEqual(hadal("sft", "m", "--data", "x", "--out", "y", program=link).out, "<sft><m><--data><x><--out><y>")
         env = {**os.environ, "PATH": os.path.dirname(self.program) + ":" + os.environ["PATH"]}
-        done = subprocess.run(["hadal", "train"], env=env, stdout=subprocess.PIPE, check=False)
-        self.assertEqual(done.stdout, b"<train>")
+        done = subprocess.run(["hadal", "sft", "m", "--data", "x", "--out", "y"], env=env, stdout=subprocess.PIPE, check=False)
+        self.assertEqual(done.stdout, b"<sft><m><--data><x><--out><y>")
 
     def test_the_front_end_links_no_tensor_library(self):
         ldd = shutil.which("ldd")
