@@ -1,6 +1,6 @@
 #!/bin/sh
 # A tiny model learns a task from a few worked answers, and then from rewards for its own answers; beside it the same
-# start is fine-tuned on the worked answers for as long.
+# start is fine-tuned on the worked answers for as long, each on half of the cores.
 #   runs/grpo_task.sh sort-digits|addition|countdown|cpp-expression [FOLDER [SEED [MINUTES]]]
 # Leaves FOLDER/start, FOLDER/sft (fine-tuned on), FOLDER/grpo, their answers to held-out tasks, and curves.html.
 set -e
@@ -8,10 +8,10 @@ kind=${1:?sort-digits, addition, countdown or cpp-expression}
 out=${2:-runs/out/$kind}
 seed=${3:-1}
 minutes=${4:-5}
-threads=${THREADS:-0}
+half=$((($(nproc) + 1) / 2))
 case $kind in
   sort-digits) level=6 demos=400 steps=300 tokens=64 ;;
-  addition) level=2 demos=600 steps=300 tokens=48 ;;
+  addition) level=2 demos=600 steps=450 tokens=48 ;;
   countdown) level=3 demos=1000 steps=500 tokens=64 ;;
   cpp-expression) level=3 demos=300 steps=300 tokens=96 ;;
 esac
@@ -21,16 +21,17 @@ $make --count $demos --demonstrations --out "$out/demos.jsonl"
 $make --count 6000 --out "$out/tasks.jsonl"
 $make --count 300 --part held-out --demonstrations --out "$out/held.jsonl"
 $make --count 1000 --demonstrations --out "$out/text.jsonl"
-hadal tokenizer train --kind bpe --vocab-size 384 --data "$out/text.jsonl" --out "$out/tokenizer"
-hadal train --preset micro --data.tokenizer "$out/tokenizer" --data.chat "$out/demos.jsonl" \
-  --data.held_out "$out/held.jsonl" --out "$out/start" --steps $steps --batch 16 --length 128 --lr 3e-3 --seed "$seed" --threads $threads
+hadal tokenizer train --kind bpe --vocab-size 400 --data "$out/text.jsonl" --out "$out/tokenizer"
+hadal train --preset micro --data.tokenizer "$out/tokenizer" --data.chat "$out/demos.jsonl" --data.held_out "$out/held.jsonl" \
+  --out "$out/start" --steps $steps --batch 16 --length 128 --lr 3e-3 --seed "$seed"
 hadal sft "$out/start" --data "$out/demos.jsonl" --held-out "$out/held.jsonl" --out "$out/sft" --minutes "$minutes" \
-  --batch 16 --length 128 --lr 3e-4 --seed "$seed" --threads $threads
+  --batch 16 --length 128 --lr 3e-4 --seed "$seed" --threads $half >"$out/sft.log" 2>&1 &
 hadal grpo "$out/start" --profile tiny-cpu --tasks "$out/tasks.jsonl" --held-out "$out/held.jsonl" --out "$out/grpo" \
-  --steps 1000000 --minutes "$minutes" --prompts 32 --max-tokens $tokens --lr 1e-4 --eval.every 100 --seed "$seed" --threads $threads
+  --steps 1000000 --minutes "$minutes" --prompts 32 --max-tokens $tokens --loss.advantage none --lr 1e-4 --eval.every 100 --seed "$seed" --threads $half
+wait $!
 for model in start sft grpo; do
-  hadal eval "$out/$model" --task "$out/held.jsonl" --max-tokens $tokens --threads $threads --out "$out/$model-greedy.jsonl"
-  hadal eval "$out/$model" --task "$out/held.jsonl" --max-tokens $tokens --threads $threads --samples 4 --temperature 1 --out "$out/$model-sampled.jsonl"
+  hadal eval "$out/$model" --task "$out/held.jsonl" --max-tokens $tokens --out "$out/$model-greedy.jsonl"
+  hadal eval "$out/$model" --task "$out/held.jsonl" --max-tokens $tokens --samples 4 --temperature 1 --seed "$seed" --out "$out/$model-sampled.jsonl"
 done
 for way in greedy sampled; do hadal tasks compare "$out/sft-$way.jsonl" "$out/grpo-$way.jsonl"; done
 hadal plot "$out/start" "$out/sft" "$out/grpo" --out "$out/curves.html"

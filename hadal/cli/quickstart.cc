@@ -30,7 +30,7 @@ int run_quickstart(const QuickstartOptions& o) {
   if (const int code = run_recipe(recipe, inputs_of(o)); code != 0) return code;
   const std::filesystem::path report = std::filesystem::path(o.out) / "report.html";
   write_file(report, recipe_report_html(recipe, o.out, o.seed));
-  const std::string model = (std::filesystem::path(o.out) / recipe.report.models.back()).string();
+  const std::string model = (std::filesystem::path(o.out) / recipe.model).string();
   std::fprintf(stderr, "\nThe report: %s\nThe model:  %s\n", report.c_str(), model.c_str());
   if (!o.serve) {
     std::fprintf(stderr, "Talk to it: hadal serve %s\n", model.c_str());

@@ -18,6 +18,7 @@ class RecipeReader {
   Recipe read(const toml::table& table) {
     Recipe recipe;
     recipe.title = text(table, "title");
+    recipe.model = text(table, "model");
     const double minutes = table["minutes"].value_or(0.0);
     if (!(minutes > 0)) fail("minutes is not a number above 0");
     scale_ = inputs_.minutes > 0 ? inputs_.minutes / minutes : 1;

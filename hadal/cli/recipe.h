@@ -1,6 +1,7 @@
 // A recipe: stages of training a model, each one or more commands of hadal, as a TOML file states them.
 //
 //   title = "..."
+//   model = "sft"                 # is served at the end
 //   minutes = 8.0                 # what the stages' minutes add up to; --minutes N scales them
 //   [[stage]]
 //   name = "sft"                  # of the stage, once
@@ -47,6 +48,7 @@ struct RecipeReport {
 
 struct Recipe {
   std::string title;
+  std::string model;  // folder of the model that is served at the end, below the recipe's
   std::vector<RecipeStage> stages;
   RecipeReport report;
   double minutes() const;  // of all stages

@@ -63,7 +63,8 @@ class ReportReader {
 
   // What the reward model and the drafts reach.
   TableOf figures() const {
-    TableOf table{.title = "Reward model and drafts", .head = {"Figure", ""}, .rows = {}, .note = ""};
+    TableOf table{
+        .title = "Reward model and multi-token prediction", .head = {"Figure", ""}, .rows = {}, .note = ""};
     const auto reward = folder_ / report_.reward / "reward_model.json";
     if (!report_.reward.empty() && std::filesystem::exists(reward)) {
       const Json found = parse_json(read_file(reward), reward.string());
@@ -71,13 +72,18 @@ class ReportReader {
         table.rows.push_back(
             {"the reward model prefers the better of two held-out answers", percent(found["accuracy"])});
     }
+    for (const RunMetrics& run : runs())
+      if (!run.evals.empty() && !run.evals.back().mtp_acceptance.empty())
+        table.rows.push_back(
+            {cat("the MTP module guesses the token after the next one, held-out text of ", run.name),
+             percent(run.evals.back().mtp_acceptance[0])});
     const auto drafts = folder_ / report_.drafts;
     if (!report_.drafts.empty() && std::filesystem::exists(drafts)) {
       const Json found = parse_json(read_file(drafts), drafts.string()).at("results").at(0);
       char speed[40];
       std::snprintf(speed, sizeof speed, "%.2f times", found.at("speedup").get<double>());
       table.rows.push_back(
-          {"drafts of the MTP module that the model agrees with", percent(found.at("acceptance"))});
+          {"drafts of the MTP module that stand, random prompts", percent(found.at("acceptance"))});
       table.rows.push_back({"speed of decoding with drafts, to that without", speed});
     }
     return table;

@@ -12,7 +12,7 @@ namespace {
 const RecipeInputs kInputs{.out = "/a b/out", .seed = 7, .threads = 2, .minutes = 4};
 
 Recipe recipe_of(const std::string& stages, const RecipeInputs& inputs = kInputs) {
-  return parse_recipe("title = \"t\"\nminutes = 2.0\n" + stages, "r.toml", inputs);
+  return parse_recipe("title = \"t\"\nmodel = \"s\"\nminutes = 2.0\n" + stages, "r.toml", inputs);
 }
 
 std::string error_of(const std::string& stages) {
@@ -63,7 +63,7 @@ TEST(Recipe, ErrorsNameTheFileAndWhatIsWrong) {
             std::string::npos);
   EXPECT_NE(error_of("[[stage]]\nname = \"s\"\ntitle = \"s\"\nrun = [\"x >\"]\n").find("the command \"x >\""),
             std::string::npos);
-  EXPECT_NE(error_of("[[stage\n").find("r.toml line 3"), std::string::npos);
+  EXPECT_NE(error_of("[[stage\n").find("r.toml line 4"), std::string::npos);
 }
 
 TEST(Recipe, TheBuiltInOneIsReadAndItsReportNamesWhatItMakes) {
