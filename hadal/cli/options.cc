@@ -372,6 +372,9 @@ void add_plan_schedule(CLI::App& app, PlanScheduleOptions& o) {
       ->expected(4)
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  count_or_zero_flag(app, "--measure", o.measure_ms,
+                     "run it too, ranks as threads and passes that sleep: milliseconds of a unit of time; "
+                     "0: do not");
   file_flag(app, "--svg", o.svg, "write the picture of it here");
   json_flag(app, o.json);
 }

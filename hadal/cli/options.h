@@ -290,6 +290,7 @@ struct PlanScheduleOptions {
   std::string kind = "dualpipe";
   int64_t ranks = 8, microbatches = 20, chunks = 2;
   std::vector<double> times = {1, 1, 1, 3};  // forward, input gradient, weight gradient, pair; of a stage
+  int64_t measure_ms = 0;                    // of a unit of them in a run against the clock; 0: none
   std::string svg;                           // file to write; "": none
   bool json = false;
 };

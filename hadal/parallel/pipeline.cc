@@ -23,15 +23,15 @@ constexpr auto kFloat = static_cast<int64_t>(sizeof(float));
 
 class Run {
  public:
-  Run(Comm& comm, const Schedule& schedule, const std::vector<StageLink>& links, StageWork& work)
+  Run(Comm& comm, Schedule schedule, const std::vector<StageLink>& links, StageWork& work)
       : comm_(comm),
-        schedule_(schedule),
+        schedule_(std::move(schedule)),
         links_(links),
         work_(work),
         coming_(static_cast<size_t>(comm.size())) {
     for (int64_t r = 0; r < comm.size(); ++r)
       if (r != comm.rank())
-        for (const Action& action : schedule.actions[static_cast<size_t>(r)]) expect_from(r, action);
+        for (const Action& action : schedule_.actions[static_cast<size_t>(r)]) expect_from(r, action);
   }
 
   void all() {
@@ -59,8 +59,7 @@ class Run {
       case Pass::kWeightGrad:
         return work_.weight_gradients(a.stage, a.microbatch);
       case Pass::kPair:
-        forward(a.stage, a.microbatch);
-        return backward(a.backward_stage, a.backward_microbatch, false);
+        HADAL_CHECK(false) << "pairs run in turn";
     }
   }
 
@@ -110,11 +109,9 @@ class Run {
         if (receiver(m) == comm_.rank()) coming_[static_cast<size_t>(r)].push_back(m);
       });
     };
-    const bool pair = a.pass == Pass::kPair;
-    if (a.pass == Pass::kForward || pair) add(&StageLink::from, a.stage, a.microbatch, false);
+    if (a.pass == Pass::kForward) add(&StageLink::from, a.stage, a.microbatch, false);
     if (a.pass == Pass::kBackward || a.pass == Pass::kInputGrad)
       add(&StageLink::to, a.stage, a.microbatch, true);
-    if (pair) add(&StageLink::to, a.backward_stage, a.backward_microbatch, true);
   }
 
   void give(const Message& m, Packet packet) {
@@ -157,7 +154,7 @@ class Run {
   }
 
   Comm& comm_;
-  const Schedule& schedule_;
+  const Schedule schedule_;
   const std::vector<StageLink>& links_;
   StageWork& work_;
   std::vector<std::deque<Message>> coming_;  // from each rank
@@ -170,7 +167,21 @@ class Run {
 void run_pipeline(Comm& comm, const Schedule& schedule, const std::vector<StageLink>& links,
                   StageWork& work) {
   HADAL_CHECK(comm.size() == schedule.shape.ranks) << comm.size() << " " << schedule.shape.ranks;
-  Run(comm, schedule, links, work).all();
+  Run(comm, pairs_in_turn(schedule), links, work).all();
+}
+
+Schedule pairs_in_turn(const Schedule& schedule) {
+  Schedule out = schedule;
+  for (std::vector<Action>& actions : out.actions) {
+    std::vector<Action> turns;
+    for (const Action& a : actions) {
+      const bool pair = a.pass == Pass::kPair;
+      if (pair) turns.push_back({Pass::kBackward, a.backward_stage, a.backward_microbatch});
+      turns.push_back({pair ? Pass::kForward : a.pass, a.stage, a.microbatch});
+    }
+    actions = std::move(turns);
+  }
+  return out;
 }
 
 Schedule forward_only(const Schedule& schedule, int microbatches) {

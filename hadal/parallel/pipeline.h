@@ -36,8 +36,12 @@ class StageWork {
   virtual void weight_gradients(int stage, int microbatch) = 0;
 };
 
-// This rank's list. All ranks of the pipeline give the same schedule and links; rank r of `comm` is the
-// schedule's.
+// Each pair as it is run here, where nothing runs beside it: the backward pass, then the forward pass. So a
+// pair frees activations before it makes new ones.
+Schedule pairs_in_turn(const Schedule& schedule);
+
+// This rank's list, pairs in turn. All ranks of the pipeline give the same schedule and links; rank r of
+// `comm` is the schedule's.
 void run_pipeline(Comm& comm, const Schedule& schedule, const std::vector<StageLink>& links, StageWork& work);
 
 // Forward passes alone, of as many micro-batches, by the ranks that the schedule's first micro-batch meets.

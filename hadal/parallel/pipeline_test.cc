@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "hadal/error.h"
+#include "hadal/parallel/measure_schedule.h"
 #include "hadal/parallel/simulate.h"
 
 namespace hadal {
@@ -177,8 +178,8 @@ double bubble_of(const Schedule& schedule, float share) {
   return *std::max_element(end.begin(), end.end()) - *std::min_element(busy.begin(), busy.end());
 }
 
-// Training spec 10.1, with a forward pass and both parts of a backward pass 1. A pair's forward result goes
-// out before its backward begins, so DualPipe's bubbles are half of those that whole pairs of 3 have.
+// Training spec 10.1, with a forward pass and both parts of a backward pass 1. A pair is not one block of 3
+// here: its backward's result goes out before its forward, which takes a forward from each hole of DualPipe.
 TEST(Pipeline, BubblesOfARunAreThoseOfTheFormulas) {
   constexpr int P = 4, C = 8;
   struct Case {
@@ -187,13 +188,49 @@ TEST(Pipeline, BubblesOfARunAreThoseOfTheFormulas) {
     double bubble;
   };
   using K = ScheduleKind;
-  const Case cases[] = {{K::kGPipe, 1, (P - 1) * 3.0},          {K::kOneFOneB, 1, (P - 1) * 3.0},
-                        {K::kInterleaved, 0.5, (P - 1) * 1.5},  {K::kZeroBubbleH1, 1, P - 1.0},
-                        {K::kZeroBubbleV, 0.5, (P - 1) * 0.5},  {K::kDualPipe, 1, (P / 2 - 1) * 2.0 / 2},
-                        {K::kDualPipeV, 0.5, (P - 1) * 1.0 / 2}};
-  for (const Case& c : cases)
-    EXPECT_EQ(bubble_of(make_schedule(c.kind, {.ranks = P, .microbatches = C}), c.share), c.bubble)
-        << name(c.kind);
+  const Case cases[] = {{K::kGPipe, 1, (P - 1) * 3.0},
+                        {K::kOneFOneB, 1, (P - 1) * 3.0},
+                        {K::kInterleaved, 0.5, (P - 1) * 1.5},
+                        {K::kZeroBubbleH1, 1, P - 1.0},
+                        {K::kZeroBubbleV, 0.5, (P - 1) * 0.5},
+                        {K::kDualPipe, 1, (P / 2 - 1) * (2.0 - 1)},
+                        {K::kDualPipeV, 0.5, (P - 1) * (2.0 - 1) * 0.5}};
+  for (const Case& c : cases) {
+    const Schedule schedule = make_schedule(c.kind, {.ranks = P, .microbatches = C});
+    EXPECT_EQ(bubble_of(schedule, c.share), c.bubble) << name(c.kind);
+    const Simulation said = simulate(pairs_in_turn(schedule), PassTimes{c.share, c.share, c.share});
+    EXPECT_DOUBLE_EQ(*std::max_element(said.idle.begin(), said.idle.end()), c.bubble) << name(c.kind);
+  }
+}
+
+TEST(Pipeline, PairsInTurnHoldWhatWholePairsHoldAndNeverDeadlock) {
+  int tried = 0;
+  for (const ScheduleKind kind : {ScheduleKind::kDualPipe, ScheduleKind::kDualPipeV})
+    for (int P = 2; P <= 16; P += 2)
+      for (int C = 2 * P; C <= 64; C += 2, ++tried) {
+        const Schedule schedule = make_schedule(kind, {.ranks = P, .microbatches = C});
+        ASSERT_EQ(simulate(pairs_in_turn(schedule), PassTimes{}).peak_held,
+                  simulate(schedule, PassTimes{}).peak_held)
+            << name(kind) << " P " << P << " C " << C;
+      }
+  EXPECT_GT(tried, 300);
+}
+
+// A sleep never ends early, so what may be said without a quiet machine has one side.
+TEST(MeasureSchedule, ARunOfSleepingPassesTakesAtLeastTheSimulatedTimeAndHoldsExactlyItsPeaks) {
+  for (const ScheduleKind kind : all_schedules()) {
+    const Schedule schedule = make_schedule(kind, {.ranks = 2, .microbatches = 4});
+    const PassTimes times{.forward = 2e-3, .input_grad = 1e-3, .weight_grad = 3e-3};
+    const Simulation said = simulate(pairs_in_turn(schedule), times);
+    const MeasuredRun run = measure_schedule(schedule, times);
+    EXPECT_EQ(run.peak_held, said.peak_held) << name(kind);
+    EXPECT_GE(run.makespan, said.makespan) << name(kind);
+    for (size_t r = 0; r < 2; ++r) {
+      // Busy at least as long as its passes are, and never more than the whole.
+      EXPECT_LE(run.makespan - run.idle[r] + 1e-9, run.makespan) << name(kind);
+      EXPECT_GE(run.makespan - run.idle[r] + 1e-9, said.makespan - said.idle[r]) << name(kind);
+    }
+  }
 }
 
 }  // namespace

@@ -85,6 +85,16 @@ class Plan(ProgramTest):
     def test_the_schedule_command_below_it_still_answers(self):
         self.assertIn("dualpipe: 8 ranks", self.assert_answers(hadal("plan", "schedule")))
 
+    def test_a_schedule_is_run_against_the_clock_beside_what_is_said_of_it(self):
+        shape = ("plan", "schedule", "--kind", "dualpipe", "--ranks", "2", "--microbatches", "4", "--measure", "3")
+        measured = json.loads(self.assert_answers(hadal(*shape, "--json")))["measured"]
+        run, said = measured["run"], measured["said"]
+        self.assertEqual((said["makespan"], said["idle"], said["peak_held"]), (12, [0, 0], [3, 3]))
+        self.assertEqual(run["peak_held"], [3, 3])
+        self.assertGreaterEqual(run["makespan"], 12)  # no sleep ends early
+        self.assertIn("run with 3 ms a unit", self.assert_answers(hadal(*shape)))
+        self.assert_fails(hadal(*shape[:-1], "-1"), 2, "--measure")
+
 
 if __name__ == "__main__":
     main()
