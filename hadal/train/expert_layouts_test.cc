@@ -3,54 +3,26 @@
 
 #include <cmath>
 
-#include "hadal/error.h"
 #include "tests/support/layout_runs.h"
-#include "tests/support/temporary_folder.h"
 
 namespace hadal {
 namespace {
 
-struct Layout {
-  int64_t ranks, experts, pipeline = 1;
-  const char* schedule = "1f1b";
-  bool shard = false;
-
-  std::string text() const {
-    return std::to_string(ranks) + " ranks, experts over " + std::to_string(experts) + ", pipeline " +
-           std::to_string(pipeline) + " " + schedule + (shard ? ", ZeRO-1" : "");
-  }
-};
-
 std::vector<Variant> expert_variants() {
-  return {
-      {"balance loss, bias, two MTP modules, clipped",
-       [](TrainConfig& c) { c.loss.balance_alpha = 0.1, c.loss.bias_step = 0.1, c.optimizer.clip = 0.05; },
-       2},
-      {"V2's losses, dropped tokens, selective recomputing, no MTP",
-       [](TrainConfig& c) {
-         c.loss.expert_alpha = 0.1, c.loss.device_alpha = 0.2, c.loss.communication_alpha = 0.3;
-         c.loss.capacity_factor = 1, c.loss.never_dropped_share = 0.3, c.compute.recompute = "selective";
-       },
-       0},
-      {"recomputed, bf16 moments and an average",
-       [](TrainConfig& c) {
-         c.compute.recompute = "full", c.optimizer.bf16_moments = true, c.optimizer.ema = 0.9;
-       }},
-      {"micro-batches, of which the last is one row",
-       [](TrainConfig& c) { c.batch.sequences = 11, c.batch.micro = 5; }},
-      {"a batch that grows from one row",
-       [](TrainConfig& c) { c.batch.start = 1, c.batch.ramp_tokens = 400; }},
-  };
+  std::vector<Variant> all = spread_variants();
+  all.push_back({"micro-batches, of which the last is one row",
+                 [](TrainConfig& c) { c.batch.sequences = 11, c.batch.micro = 5; }});
+  all.push_back({"a batch that grows from one row",
+                 [](TrainConfig& c) { c.batch.start = 1, c.batch.ramp_tokens = 400; }});
+  return all;
 }
 
-Outcome train(TrainConfig config, const ModelConfig& model, const Layout& layout, const TrainRows& rows,
-              const std::filesystem::path& folder = {}, int64_t stop_after = -1) {
-  config.parallel.experts = layout.experts, config.parallel.pipeline = layout.pipeline;
-  config.parallel.schedule = layout.schedule;
-  return train(config, model, layout.ranks, layout.shard, rows, folder, stop_after);
+// Two ranks with half of the experts each, four with a quarter, two of such pairs.
+std::vector<Layout> blocks(bool shard) {
+  return {{.ranks = 2, .experts = 2, .shard = shard},
+          {.ranks = 4, .experts = 4, .shard = shard},
+          {.ranks = 4, .experts = 2, .shard = shard}};
 }
-
-const Layout kAlone{1, 1};
 
 TEST(ExpertLayouts, EveryBlockOfRanksTrainsTheModelOfOneProcess) {
   for (const Variant& variant : expert_variants()) {
@@ -61,11 +33,9 @@ TEST(ExpertLayouts, EveryBlockOfRanksTrainsTheModelOfOneProcess) {
     ASSERT_EQ(one.numbers.size(), 60u);
     ASSERT_FALSE(one.measured.empty());
     for (const bool shard : {false, true})
-      for (Layout layout : {Layout{2, 2}, Layout{4, 4}, Layout{4, 2}}) {
-        layout.shard = shard;
+      for (const Layout& layout : blocks(shard))
         expect_same_run(train(config, model, layout, rows), one,
                         std::string(variant.name) + ", " + layout.text());
-      }
   }
 }
 
@@ -78,10 +48,8 @@ TEST(ExpertLayouts, LargeExpertsHaveTheNormOfOneProcess) {
   model.moe.expert_dim = 520;
   const Outcome one = train(config, model, kAlone, rows);
   for (const bool shard : {false, true})
-    for (Layout layout : {Layout{2, 2}, Layout{4, 2}}) {
-      layout.shard = shard;
+    for (const Layout& layout : blocks(shard))
       expect_same_run(train(config, model, layout, rows), one, layout.text());
-    }
 }
 
 TEST(ExpertLayouts, PipelinesOfEveryScheduleToo) {
@@ -94,7 +62,7 @@ TEST(ExpertLayouts, PipelinesOfEveryScheduleToo) {
     const Outcome one = train(config, model, kAlone, rows);
     for (const char* schedule : kSchedules)
       for (const bool shard : {false, true}) {
-        const Layout layout{4, 2, 2, schedule, shard};
+        const Layout layout{.ranks = 4, .pipeline = 2, .schedule = schedule, .experts = 2, .shard = shard};
         expect_same_run(train(config, model, layout, rows), one,
                         std::string(variant.name) + ", " + layout.text());
       }
@@ -109,7 +77,7 @@ TEST(ExpertLayouts, APipelineWithUnequalNumbersOfSlotsGoesOnWithoutRows) {
   const ModelConfig model = deep_model(variant.mtp_depth);
   const Outcome one = train(config, model, kAlone, rows);
   for (const char* schedule : {"gpipe", "1f1b", "zb-h1"}) {
-    const Layout layout{4, 2, 2, schedule};
+    const Layout layout{.ranks = 4, .pipeline = 2, .schedule = schedule, .experts = 2};
     expect_same_run(train(config, model, layout, rows), one, layout.text());
   }
 }
@@ -120,7 +88,7 @@ TEST(ExpertLayouts, ANonFiniteGradientIsSkippedByAll) {
   const TrainRows rows = bordered_rows(config.batch.length + 1);
   const Outcome one = train(config, layout_model(0), kAlone, rows);
   EXPECT_FALSE(std::isfinite(one.numbers[one.numbers.size() - 3]));
-  EXPECT_TRUE(same_weights(train(config, layout_model(0), {2, 2}, rows), one));
+  EXPECT_TRUE(same_weights(train(config, layout_model(0), {.ranks = 2, .experts = 2}, rows), one));
 }
 
 // Diverges, goes back to the start, diverges again and gives up.
@@ -161,32 +129,17 @@ TEST(ExpertLayouts, AnyResumesACheckpointOfAnyOther) {
   const Variant variant = expert_variants()[2];
   TrainConfig config = layout_run(variant);
   config.batch.sequences = 9, config.batch.workers = 8;
-  const TrainRows rows = measured_rows(config, variant.mtp_depth);
-  const ModelConfig model = deep_model(variant.mtp_depth);
-  const TemporaryFolder unbroken;
-  const Outcome whole = train(config, model, kAlone, rows, unbroken.path());
-  const std::vector<Tensor> want = stored(unbroken.path(), model);
-  const std::vector<Layout> layouts = {{1, 1},
-                                       {2, 2},
-                                       {4, 4, 1, "1f1b", true},
-                                       {4, 2},
-                                       {2, 1, 2, "zb-v"},
-                                       {4, 2, 2, "dualpipe", true},
-                                       {2, 1, 1, "1f1b", true},
-                                       {4, 2, 1, "1f1b", true},
-                                       {4, 2, 2, "zb-h1"}};
-  for (size_t i = 0; i < layouts.size(); ++i)
-    for (const size_t next : {i, (i + 1) % layouts.size()}) {
-      const std::string what = layouts[i].text() + "; then " + layouts[next].text();
-      const TemporaryFolder folder;
-      const Outcome begun = train(config, model, layouts[i], rows, folder.path(), 4);
-      EXPECT_EQ(begun.numbers.size(), 24u) << what;
-      Outcome ended = train(config, model, layouts[next], rows, folder.path());
-      ended.numbers.insert(ended.numbers.begin(), begun.numbers.begin(), begun.numbers.end());
-      ended.measured.insert(ended.measured.begin(), begun.measured.begin(), begun.measured.end());
-      expect_same_run(ended, whole, what);
-      EXPECT_TRUE(same_bits(stored(folder.path(), model), want)) << what;
-    }
+  expect_any_goes_on_in_another_bit_for_bit(
+      config, deep_model(variant.mtp_depth), measured_rows(config, variant.mtp_depth),
+      {kAlone,
+       {.ranks = 2, .experts = 2},
+       {.ranks = 4, .experts = 4, .shard = true},
+       {.ranks = 4, .experts = 2},
+       {.ranks = 2, .pipeline = 2, .schedule = "zb-v"},
+       {.ranks = 4, .pipeline = 2, .schedule = "dualpipe", .experts = 2, .shard = true},
+       {.ranks = 2, .shard = true},
+       {.ranks = 4, .experts = 2, .shard = true},
+       {.ranks = 4, .pipeline = 2, .schedule = "zb-h1", .experts = 2}});
 }
 
 TEST(ExpertLayouts, GivenWeightsAreCutAsRandomOnesAre) {
@@ -203,38 +156,25 @@ TEST(ExpertLayouts, GivenWeightsAreCutAsRandomOnesAre) {
   }
 }
 
-std::string refusal(int64_t ranks, const std::function<void(TrainConfig&, ModelConfig&, TrainRows&)>& set) {
-  try {
-    run_ranks(ranks, [&](Comm& comm) {
-      TrainConfig config = layout_run(expert_variants()[1]);
-      ModelConfig model = layout_model(0);
-      TrainRows rows = bordered_rows(13);
-      config.parallel.experts = 2;
-      set(config, model, rows);
-      Trainer(config, model, rows, {.comm = &comm});
-    });
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
-}
-
 TEST(ExpertLayouts, ThoseThatCannotBeAreRefusedWithTheirNumbers) {
   using C = TrainConfig;
   using M = ModelConfig;
-  const auto expect = [](const std::string& got, const char* want) {
+  const auto expect = [](int64_t ranks, const char* want,
+                         const std::function<void(C&, M&, TrainRows&)>& set) {
+    TrainConfig config = layout_run(expert_variants()[1]);
+    config.parallel.experts = 2;
+    const std::string got = refusal(ranks, set, config, layout_model(0), bordered_rows(13));
     EXPECT_NE(got.find(want), std::string::npos) << got;
   };
-  expect(refusal(3, [](C&, M&, TrainRows&) {}), "experts are spread over 2 of 3 data ranks");
-  expect(refusal(3, [](C& c, M&, TrainRows&) { c.parallel.experts = 3; }),
-         "cannot be shared out evenly: got 3 ranks, need a divisor of 8. Change parallel.experts.");
-  expect(refusal(2, [](C&, M& m, TrainRows&) { m.moe.first_layer = m.num_layers; }),
-         "experts 2: the model has no layer with experts. Set parallel.experts to 1.");
-  expect(refusal(2, [](C& c, M&, TrainRows&) { c.compute.precision = "bf16"; }),
-         "experts 2 with compute.precision bf16: rows go to other ranks' experts in f32.");
-  expect(
-      refusal(2, [](C&, M&, TrainRows& rows) { rows.objective.run = [](auto&&...) { return StepLoss(); }; }),
-      "only the next token is trained on by ranks that share a model out");
+  expect(3, "experts are spread over 2 of 3 data ranks", [](C&, M&, TrainRows&) {});
+  expect(3, "cannot be shared out evenly: got 3 ranks, need a divisor of 8. Change parallel.experts.",
+         [](C& c, M&, TrainRows&) { c.parallel.experts = 3; });
+  expect(2, "experts 2: the model has no layer with experts. Set parallel.experts to 1.",
+         [](C&, M& m, TrainRows&) { m.moe.first_layer = m.num_layers; });
+  expect(2, "experts 2 with compute.precision bf16: rows go to other ranks' experts in f32.",
+         [](C& c, M&, TrainRows&) { c.compute.precision = "bf16"; });
+  expect(2, "only the next token is trained on by ranks that share a model out",
+         [](C&, M&, TrainRows& rows) { rows.objective.run = [](auto&&...) { return StepLoss(); }; });
 }
 
 }  // namespace

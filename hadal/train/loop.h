@@ -100,6 +100,7 @@ class Trainer {
   Transformer& model() { return model_; }  // what this rank has of it
   const TrainCounters& counters() const { return counters_; }
   const TrainProgress& progress() const { return progress_; }
+  std::vector<ModelPart>& parts() { return parts_; }
   WeightAverage* average() { return average_ ? &*average_ : nullptr; }
   HeldOut measure() const;  // by all ranks that do so together, see RankLayout
   // All moments, whole, on rank 0; elsewhere perhaps none. Not of a model that ranks share out.

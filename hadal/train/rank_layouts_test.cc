@@ -7,7 +7,6 @@
 #include "hadal/error.h"
 #include "hadal/train/rank_sum.h"
 #include "tests/support/layout_runs.h"
-#include "tests/support/temporary_folder.h"
 
 namespace hadal {
 namespace {
@@ -22,14 +21,15 @@ TEST(RankLayouts, EveryOneTrainsTheModelOfOneProcessBitForBit) {
   for (const Variant& variant : variants()) {
     const TrainConfig config = layout_run(variant);
     const TrainRows rows = bordered_rows(config.batch.length + 1 + variant.mtp_depth);
-    const Outcome one = train(config, layout_model(variant.mtp_depth), 1, false, rows);
+    const Outcome one = train(config, layout_model(variant.mtp_depth), kAlone, rows);
     ASSERT_EQ(one.numbers.size(), 60u);
     EXPECT_TRUE(std::isfinite(one.numbers.back()));
     for (const int64_t ranks : {2, 3, 4})
-      for (const bool shard : {false, true})
-        expect_same(
-            train(config, layout_model(variant.mtp_depth), ranks, shard, rows), one,
-            std::string(variant.name) + ", " + std::to_string(ranks) + " ranks" + (shard ? ", ZeRO-1" : ""));
+      for (const bool shard : {false, true}) {
+        const Layout layout{.ranks = ranks, .shard = shard};
+        expect_same(train(config, layout_model(variant.mtp_depth), layout, rows), one,
+                    std::string(variant.name) + ", " + layout.text());
+      }
   }
 }
 
@@ -37,19 +37,19 @@ TEST(RankLayouts, RanksWithoutRowsTakePart) {
   TrainConfig config = layout_run(variants()[1]);
   config.batch.sequences = 2;
   const TrainRows rows = bordered_rows(config.batch.length + 1);
-  const Outcome one = train(config, layout_model(0), 1, false, rows);
+  const Outcome one = train(config, layout_model(0), kAlone, rows);
   for (const bool shard : {false, true})
-    expect_same(train(config, layout_model(0), 4, shard, rows), one, "2 rows, 4 ranks");
+    expect_same(train(config, layout_model(0), {.ranks = 4, .shard = shard}, rows), one, "2 rows, 4 ranks");
 }
 
 TEST(RankLayouts, ANonFiniteGradientOfOneRankIsSkippedByAll) {
   TrainConfig config = layout_run(variants()[1], 6);
   config.optimizer.lr = 1e18;  // overflows by itself after a few steps
   const TrainRows rows = bordered_rows(config.batch.length + 1);
-  const Outcome one = train(config, layout_model(0), 1, false, rows);
+  const Outcome one = train(config, layout_model(0), kAlone, rows);
   EXPECT_FALSE(std::isfinite(one.numbers[one.numbers.size() - 3]));
   for (const bool shard : {false, true}) {
-    const Outcome two = train(config, layout_model(0), 2, shard, rows);
+    const Outcome two = train(config, layout_model(0), {.ranks = 2, .shard = shard}, rows);
     EXPECT_TRUE(same_weights(two, one));
   }
 }
@@ -58,22 +58,15 @@ TEST(RankLayouts, AnyResumesACheckpointOfAnyOtherBitForBit) {
   const Variant variant = variants()[8];
   const TrainConfig config = layout_run(variant);
   const TrainRows rows = bordered_rows(config.batch.length + 2);
-  const Outcome whole = train(config, layout_model(1), 1, false, rows);
-  struct Layout {
-    int64_t ranks;
-    bool shard;
-  };
-  const Layout layouts[] = {{1, false}, {2, false}, {2, true}, {4, true}};
+  const Outcome whole = train(config, layout_model(1), kAlone, rows);
+  const Layout layouts[] = {kAlone, {.ranks = 2}, {.ranks = 2, .shard = true}, {.ranks = 4, .shard = true}};
   for (const Layout& first : layouts)
     for (const Layout& second : layouts) {
       const TemporaryFolder folder;
-      const Outcome begun =
-          train(config, layout_model(1), first.ranks, first.shard, rows, folder.path() / "checkpoints", 4);
+      const Outcome begun = train(config, layout_model(1), first, rows, folder.path() / "checkpoints", 4);
       EXPECT_EQ(begun.numbers.size(), 24u);
-      Outcome ended =
-          train(config, layout_model(1), second.ranks, second.shard, rows, folder.path() / "checkpoints");
-      ended.numbers.insert(ended.numbers.begin(), begun.numbers.begin(), begun.numbers.end());
-      expect_same(ended, whole, std::to_string(first.ranks) + " then " + std::to_string(second.ranks));
+      expect_same(joined(begun, train(config, layout_model(1), second, rows, folder.path() / "checkpoints")),
+                  whole, first.text() + "; then " + second.text());
     }
 }
 

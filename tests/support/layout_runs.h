@@ -5,14 +5,17 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <mutex>
 #include <string>
 #include <vector>
 
 #include "hadal/checkpoint/load.h"
 #include "hadal/config/weight_share.h"
+#include "hadal/error.h"
 #include "hadal/tensor/make.h"
 #include "hadal/train/loop.h"
 #include "tests/support/small_model.h"
+#include "tests/support/temporary_folder.h"
 
 namespace hadal {
 
@@ -60,6 +63,29 @@ inline TrainRows measured_rows(const TrainConfig& config, int64_t mtp_depth) {
 inline const char* const kSchedules[] = {"gpipe", "1f1b",     "interleaved", "zb-h1",
                                          "zb-v",  "dualpipe", "dualpipe-v"};
 
+// Ranks, and what they share out of one model.
+struct Layout {
+  int64_t ranks = 1, pipeline = 1;
+  const char* schedule = "1f1b";
+  int64_t experts = 1, tensor = 1;
+  bool shard = false;  // ZeRO-1
+
+  std::string text() const {
+    std::string out = std::to_string(ranks) + " ranks";
+    if (pipeline > 1) out += ", pipeline " + std::to_string(pipeline) + " " + schedule;
+    if (experts > 1) out += ", experts over " + std::to_string(experts);
+    if (tensor > 1) out += ", tensor " + std::to_string(tensor);
+    return out + (shard ? ", ZeRO-1" : "");
+  }
+  TrainConfig in(TrainConfig config) const {
+    config.parallel.pipeline = pipeline, config.parallel.schedule = schedule;
+    config.parallel.experts = experts, config.parallel.tensor = tensor;
+    config.parallel.shard_optimizer = shard;
+    return config;
+  }
+};
+inline const Layout kAlone{};
+
 struct Variant {
   const char* name;
   std::function<void(TrainConfig&)> set;
@@ -85,6 +111,25 @@ inline std::vector<Variant> variants() {
        [](TrainConfig& c) { c.optimizer.bf16_moments = true, c.optimizer.ema = 0.9; }},
       {"a batch that grows from one row",
        [](TrainConfig& c) { c.batch.start = 1, c.batch.ramp_tokens = 400; }},
+  };
+}
+
+// For ranks that share a model out.
+inline std::vector<Variant> spread_variants() {
+  return {
+      {"balance loss, bias, two MTP modules, clipped",
+       [](TrainConfig& c) { c.loss.balance_alpha = 0.1, c.loss.bias_step = 0.1, c.optimizer.clip = 0.05; },
+       2},
+      {"V2's losses, dropped tokens, selective recomputing, no MTP",
+       [](TrainConfig& c) {
+         c.loss.expert_alpha = 0.1, c.loss.device_alpha = 0.2, c.loss.communication_alpha = 0.3;
+         c.loss.capacity_factor = 1, c.loss.never_dropped_share = 0.3, c.compute.recompute = "selective";
+       },
+       0},
+      {"recomputed, bf16 moments and an average",
+       [](TrainConfig& c) {
+         c.compute.recompute = "full", c.optimizer.bf16_moments = true, c.optimizer.ema = 0.9;
+       }},
   };
 }
 
@@ -123,13 +168,16 @@ inline NamedWeights copies(Transformer& model) {
   return out;
 }
 
-// On `ranks` ranks from where `folder` is, if it is given; stops after `stop_after` steps of this process.
-inline Outcome train(TrainConfig config, const ModelConfig& model, int64_t ranks, bool shard, TrainRows rows,
-                     const std::filesystem::path& folder = {}, int64_t stop_after = -1) {
-  config.parallel.shard_optimizer = shard;
+// From where `folder` is, if it is given; stops after `stop_after` steps of this process. `ended` sees each
+// rank's trainer at the end, one at a time.
+inline Outcome train(const TrainConfig& given, const ModelConfig& model, const Layout& layout,
+                     const TrainRows& rows, const std::filesystem::path& folder = {}, int64_t stop_after = -1,
+                     const std::function<void(Trainer&)>& ended = {}) {
+  const TrainConfig config = layout.in(given);
   Outcome outcome;
-  outcome.weights.resize(static_cast<size_t>(ranks));
-  run_ranks(ranks, [&](Comm& comm) {
+  outcome.weights.resize(static_cast<size_t>(layout.ranks));
+  std::mutex one_at_a_time;
+  run_ranks(layout.ranks, [&](Comm& comm) {
     set_num_threads(1);
     std::optional<CheckpointStore> store;
     std::atomic<bool> stop{false};
@@ -160,8 +208,11 @@ inline Outcome train(TrainConfig config, const ModelConfig& model, int64_t ranks
     const TrainEnd end = trainer.run();
     EXPECT_EQ(end, stop_after > 0 ? TrainEnd::kStopped : TrainEnd::kFinished);
     outcome.weights[static_cast<size_t>(comm.rank())] = copies(trainer.model());
-    const ParallelSection& p = config.parallel;
-    if (p.pipeline > 1 || p.experts > 1 || p.tensor > 1) return;
+    if (ended) {
+      const std::lock_guard lock(one_at_a_time);
+      ended(trainer);
+    }
+    if (layout.pipeline > 1 || layout.experts > 1 || layout.tensor > 1) return;
     std::vector<AdamW::Moments> moments = trainer.gather_state();
     if (comm.rank() == 0)
       for (const AdamW::Moments& each : moments)
@@ -201,16 +252,72 @@ inline void expect_same_run(const Outcome& got, const Outcome& want, const std::
   EXPECT_TRUE(same_weights(got, want)) << what;
 }
 
+// `ended` after a run that was `begun` elsewhere: the steps of both.
+inline Outcome joined(const Outcome& begun, Outcome ended) {
+  ended.numbers.insert(ended.numbers.begin(), begun.numbers.begin(), begun.numbers.end());
+  ended.measured.insert(ended.measured.begin(), begun.measured.begin(), begun.measured.end());
+  return ended;
+}
+
+inline std::filesystem::path newest_checkpoint(const std::filesystem::path& checkpoints) {
+  CheckpointStore store(checkpoints, 2, false, {}, [](const std::string& text) { ADD_FAILURE() << text; });
+  return store.newest().value();
+}
+
 // The weights of the newest checkpoint and of its average.
 inline std::vector<Tensor> stored(const std::filesystem::path& checkpoints, const ModelConfig& model) {
-  CheckpointStore store(checkpoints, 2, false, {}, [](const std::string& text) { ADD_FAILURE() << text; });
-  const std::filesystem::path newest = store.newest().value();
+  const std::filesystem::path newest = newest_checkpoint(checkpoints);
   std::vector<Tensor> tensors;
   for (const auto& folder : {newest, newest / "ema"}) {
     ModelWeights weights = load_weights(model, open_checkpoint(folder), DType::kF32);
     for_each_weight(model, weights, [&](const WeightSpec&, Tensor& w) { tensors.push_back(w); });
   }
   return tensors;
+}
+
+// Each run is stopped after 4 steps in one layout and goes on in the same and in the next of the list. What
+// came of it and is in its last checkpoint is held by `same` against one process's unbroken run.
+inline void expect_any_goes_on_in_another(
+    const TrainConfig& config, const ModelConfig& model, const TrainRows& rows,
+    const std::vector<Layout>& layouts,
+    const std::function<void(const Outcome& got, const Outcome& want, const std::vector<Tensor>& got_stored,
+                             const std::vector<Tensor>& want_stored, const std::string& what)>& same) {
+  const TemporaryFolder unbroken;
+  const Outcome whole = train(config, model, kAlone, rows, unbroken.path());
+  const std::vector<Tensor> want = stored(unbroken.path(), model);
+  for (size_t i = 0; i < layouts.size(); ++i)
+    for (const size_t next : {i, (i + 1) % layouts.size()}) {
+      const std::string what = layouts[i].text() + "; then " + layouts[next].text();
+      const TemporaryFolder folder;
+      const Outcome begun = train(config, model, layouts[i], rows, folder.path(), 4);
+      EXPECT_EQ(begun.numbers.size(), 24u) << what;
+      const Outcome ended = joined(begun, train(config, model, layouts[next], rows, folder.path()));
+      same(ended, whole, stored(folder.path(), model), want, what);
+    }
+}
+
+inline void expect_any_goes_on_in_another_bit_for_bit(const TrainConfig& config, const ModelConfig& model,
+                                                      const TrainRows& rows,
+                                                      const std::vector<Layout>& layouts) {
+  expect_any_goes_on_in_another(config, model, rows, layouts,
+                                [](const Outcome& got, const Outcome& want, const auto& got_stored,
+                                   const auto& want_stored, const std::string& what) {
+                                  expect_same_run(got, want, what);
+                                  EXPECT_TRUE(same_bits(got_stored, want_stored)) << what;
+                                });
+}
+
+// Why a run cannot be: what Trainer says to `set` configurations, or "no error".
+inline std::string refusal(int64_t ranks,
+                           const std::function<void(TrainConfig&, ModelConfig&, TrainRows&)>& set,
+                           TrainConfig config, ModelConfig model, TrainRows rows) {
+  try {
+    set(config, model, rows);
+    run_ranks(ranks, [&](Comm& comm) { Trainer(config, model, rows, {.comm = &comm}); });
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "no error";
 }
 
 }  // namespace hadal
