@@ -33,17 +33,27 @@ def command(program, text, out, threads):
 def result(out):
     """Name -> content of everything that must not depend on the kills."""
     last = os.path.join(out, "checkpoints", f"step-{STEPS:06}")
+    found = {}
+    for folder, _, names in os.walk(last):
+        for name in names:
+            path = os.path.join(folder, name)
+            found["checkpoint " + os.path.relpath(path, last)] = path
+    del found["checkpoint manifest.json"]  # has a hash of the seconds in state.json
+    for name in os.listdir(out):
+        if name.startswith("model") or name in ("config.json", "tokenizer.json", "metrics.jsonl"):
+            found[name] = os.path.join(out, name)
     files = {}
-    for name in ("model.safetensors", "optimizer.safetensors", "ema/model.safetensors", "state.json"):
-        with open(os.path.join(last, name), "rb") as file:
-            files["checkpoint " + name] = file.read()
+    for name, path in found.items():
+        with open(path, "rb") as file:
+            files[name] = file.read()
     state = json.loads(files["checkpoint state.json"])
     del state["seconds"]
     files["checkpoint state.json"] = json.dumps(state).encode()
-    for name in ("model.safetensors", "config.json", "tokenizer.json", "metrics.jsonl"):
-        with open(os.path.join(out, name), "rb") as file:
-            files[name] = file.read()
     return files
+
+
+def different(got, want):
+    return sorted(name for name in {*got, *want} if got.get(name) != want.get(name))
 
 
 def until_killed(arguments, seconds):
@@ -83,7 +93,7 @@ def run(program, kills, seed, threads, folder, say=print):
             done += 1
         until_killed(arguments, 600)
         got = result(out)
-        differing = [name for name in want if got[name] != want[name]]
+        differing = different(got, want)
         runs += 1
         say(f"{done} kills, {runs} runs: {'the same' if not differing else 'DIFFER in ' + ', '.join(differing)}")
         if differing:

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Kills a random rank of a training job with SIGKILL at random moments, under hadal launch --max-restarts.
 
-usage: rank_kills.py build/release/bin/hadal [--kills 100] [--ranks 2] [--seed 1]
+usage: rank_kills.py build/release/bin/hadal [--kills 100] [--ranks 2] [--seed 1] [--saving] [--parallel.pipeline 2 ...]
 
 After every kill the rank must be named within two seconds, all ranks of that start be gone, and the job start again
-by itself; at the end it must have trained what an unbroken process trains, byte for byte. New jobs are started until
-there were enough kills. Exit code 1 at the first fault, and the folder is kept.
+by itself; at the end it must have trained what an unbroken process trains, byte for byte. Ranks that share a model out
+(--parallel.KEY) are held against an unbroken run of theirs. --saving: only kills count that leave a checkpoint half
+written. New jobs are started until there were enough kills. Exit code 1 at the first fault, and the folder is kept.
 """
 import argparse
 import os
@@ -32,8 +33,37 @@ class Fault(Exception):
     pass
 
 
-def command(program, text, out):
-    return [*kill_test.command(program, text, out, threads=1), "--batch.workers", "2"]
+def command(program, text, out, layout=()):
+    return [*kill_test.command(program, text, out, threads=1), "--batch.workers", "2", *layout]
+
+
+class Saves:
+    """The checkpoints of a run folder that are being written, or were when it was killed."""
+
+    def __init__(self, out):
+        self.folder, self.left = os.path.join(out, "checkpoints"), set()
+
+    def partial(self):
+        found = set()
+        try:
+            for entry in os.scandir(self.folder):
+                if entry.name.endswith(".partial"):
+                    about = entry.stat()
+                    found.add((entry.name, about.st_ino, about.st_ctime_ns))
+        except OSError:
+            pass
+        return found
+
+    def wait_for_one(self, process):
+        """Until one is begun, or the process has ended."""
+        while process.poll() is None and not self.partial() - self.left:
+            time.sleep(0.0005)
+
+    def was_hit(self):
+        """Is one left half written that was not before?"""
+        left = self.partial()
+        hit, self.left = bool(left - self.left), left
+        return hit
 
 
 def rank_of(pid):
@@ -122,40 +152,51 @@ class Job:
             raise Fault(f"left behind at the end: {left}")
 
 
-def run(program, kills, ranks, seed, folder, say=print):
+def unbroken(program, ranks, layout, text, out):
+    """Seconds that it took."""
+    begin = time.monotonic()
+    alone = command(program, text, out, layout)
+    kill_test.until_killed([program, "launch", "-n", str(ranks), "--", *alone[1:]] if layout else alone, END_SECONDS)
+    return time.monotonic() - begin
+
+
+def run(program, kills, ranks, seed, folder, say=print, layout=(), saving=False):
     """Seconds from each kill to its rank's name. Throws Fault."""
     draw = random.Random(seed)
     text, whole = os.path.join(folder, "text.txt"), os.path.join(folder, "whole")
     with open(text, "w") as file:
         file.write(kill_test.TEXT)
-    begin = time.monotonic()
-    kill_test.until_killed(command(program, text, whole), END_SECONDS)
-    duration = time.monotonic() - begin
+    duration = unbroken(program, ranks, layout, text, whole)
     want, named, jobs = kill_test.result(whole), [], 0
     while len(named) < kills:
         out = os.path.join(folder, f"broken-{jobs}")
-        job = Job(program, ranks, command(program, text, out))
+        job, saves = Job(program, ranks, command(program, text, out, layout)), Saves(out)
         try:
             for _ in range(draw.randint(2, 8)):
                 if len(named) == kills:
                     break
-                try:
-                    job.process.wait(timeout=draw.uniform(0, 1.1) * duration)
-                except subprocess.TimeoutExpired:
-                    pass
+                if saving:
+                    saves.wait_for_one(job.process)
+                    time.sleep(draw.uniform(0, 0.004))
+                else:
+                    try:
+                        job.process.wait(timeout=draw.uniform(0, 1.1) * duration)
+                    except subprocess.TimeoutExpired:
+                        pass
                 seconds = job.kill_one(draw)
                 if seconds is None:
                     break
-                named.append(seconds)
+                if not saving or saves.was_hit():
+                    named.append(seconds)
             job.end()
         finally:
             job.process.kill()
-        got = kill_test.result(out)
-        if differing := [name for name in want if got[name] != want[name]]:
+        if differing := kill_test.different(kill_test.result(out), want):
             raise Fault("not the unbroken run's: " + ", ".join(differing))
         jobs += 1
         say(f"{len(named)} kills, {jobs} jobs: the same bytes, nothing left; named after at most {max(named, default=0):.2f} s")
         shutil.rmtree(out)
+    shutil.rmtree(whole)
     return named
 
 
@@ -164,10 +205,11 @@ def main():
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
+    parser.add_argument("--saving", action="store_true")
+    options, layout = parser.parse_known_args()
     folder = tempfile.mkdtemp(prefix="hadal-rank-kill-")
     try:
-        run(HADAL, options.kills, options.ranks, options.seed, folder)
+        run(HADAL, options.kills, options.ranks, options.seed, folder, layout=layout, saving=options.saving)
     except Fault as fault:
         print(f"{fault}\nkept: {folder}")
         return 1
