@@ -57,9 +57,15 @@ void Evaluation::add_head(const TrainBatch& rows, const StageFlow& flow, Trace& 
   const int64_t B = rows.window_BX.size(0), J = model_.config().mtp_depth;
   const int64_t T = rows.window_BX.size(1) - 1 - J;
   Tensor hidden_BTD = model_.final_norm(flow.hidden_BTD);
-  const Tensor logits_BTW = model_.logits(hidden_BTD);
   const Tensor target_T = targets_T(rows, T, 1);
-  loss_ += cross_entropy(logits_BTW.flatten(0, 1), target_T).sum().item<double>();
+  // A row at a time: the logits of all would be the largest tensor of a run.
+  std::vector<Tensor> choice_T;
+  for (int64_t b = 0; b < B; ++b) {
+    const Tensor logits_TW = model_.logits(hidden_BTD.select(0, b));
+    loss_ += cross_entropy(logits_TW, target_T.narrow(0, b * T, T)).sum().item<double>();
+    choice_T.push_back(logits_TW.argmax(-1));
+    right_ += choice_T.back().eq(target_T.narrow(0, b * T, T)).sum().item<int64_t>();
+  }
   for (const int64_t id : to_ints(target_T)) {
     if (id < 0) continue;
     ++targets_;
@@ -67,17 +73,17 @@ void Evaluation::add_head(const TrainBatch& rows, const StageFlow& flow, Trace& 
   }
 
   // Module k at i and the main model at i + 1 + k both predict token i + 2 + k.
-  const Tensor choice_BT = logits_BTW.argmax(-1);
-  right_ += choice_BT.flatten().eq(target_T).sum().item<int64_t>();
   for (int64_t k = 0; k < J; ++k) {
     hidden_BTD = model_.mtp_embedded(k, hidden_BTD, flow.ahead_BTD[static_cast<size_t>(k)], &trace, pass);
     const int64_t both = T - 1 - k;
     if (both <= 0) break;
-    const Tensor guess = model_.logits(hidden_BTD.narrow(1, 0, both)).argmax(-1);
-    const Tensor counts = targets_T(rows, both, k + 2).view({B, both}).ge(0);
-    agreed_[static_cast<size_t>(k)] +=
-        guess.eq(choice_BT.narrow(1, 1 + k, both)).logical_and(counts).sum().item<int64_t>();
-    guessed_[static_cast<size_t>(k)] += counts.sum().item<int64_t>();
+    const Tensor counts_BT = targets_T(rows, both, k + 2).view({B, both}).ge(0);
+    for (int64_t b = 0; b < B; ++b) {
+      const Tensor guess_T = model_.logits(hidden_BTD.select(0, b).narrow(0, 0, both)).argmax(-1);
+      const Tensor same_T = guess_T.eq(choice_T[static_cast<size_t>(b)].narrow(0, 1 + k, both));
+      agreed_[static_cast<size_t>(k)] += same_T.logical_and(counts_BT.select(0, b)).sum().item<int64_t>();
+    }
+    guessed_[static_cast<size_t>(k)] += counts_BT.sum().item<int64_t>();
   }
 }
 

@@ -61,14 +61,6 @@ std::string shared_config(TrainConfig config) {
   return train_config_toml(config, /*with_help=*/false);
 }
 
-// Slots enough to fill the pipeline, or a worker for each thread.
-int64_t default_workers(const RankLayout& ranks, at::Device device) {
-  if (!device.is_cpu()) return 1;
-  if (ranks.pipeline()) return ranks.data_ranks() * 2 * ranks.pipeline_ranks();
-  if (ranks.spread()) return ranks.data_ranks();
-  return ranks.data_ranks() * num_threads();
-}
-
 }  // namespace
 
 Trainer::Trainer(const TrainConfig& config, const ModelConfig& model, TrainRows rows, TrainHooks hooks)
@@ -84,7 +76,9 @@ Trainer::Trainer(const TrainConfig& config, const ModelConfig& model, TrainRows 
   if (ranks_.spread())
     for (const int stage : ranks_.held())
       replicas_.push_back(replica_of(stage_of(ranks_, model_, stage), ranks_.block_ranks()));
-  begin_workers(config.batch.workers > 0 ? config.batch.workers : default_workers(ranks_, device_));
+  begin_workers(config.batch.workers > 0 ? config.batch.workers
+                : device_.is_cpu()       ? default_workers(ranks_.split(), num_threads())
+                                         : 1);
   saves_ = hooks_.checkpoints != nullptr;
   if (comm_) {
     require_same(*comm_, "the configuration", shared_config(config_));

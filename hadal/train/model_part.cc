@@ -20,10 +20,7 @@ std::vector<Tensor> summed(ModelPart& part, TreeSum<Gradients>& sum) {
     return gradients;
   }
   if (!part.layout) return sum_gradients(*part.replicas, part.optimizer.layout(), sum);
-  const std::vector<Tensor> pieces = sum_gradients(*part.replicas, *part.layout, sum);
-  std::vector<Tensor> gradients(part.optimizer.weights().size());
-  gather_parts(*part.replicas, *part.layout, pieces, gradients);
-  return gradients;
+  return whole_sum_of_gradients(*part.replicas, *part.layout, sum);
 }
 
 // By their places; nothing comes twice.

@@ -5,19 +5,12 @@
 #include "hadal/base/text.h"
 #include "hadal/error.h"
 #include "hadal/ops/linear.h"
-#include "hadal/planner/stage_split.h"
-#include "hadal/train/rank_sum.h"
 
 namespace hadal {
 namespace {
 
 bool is_expert(const WeightSpec& spec) {
   return spec.split == WeightSplit::kExperts;
-}
-
-// Any number of slots that every schedule can have: who holds what does not depend on it.
-int some_slots(int64_t ranks) {
-  return static_cast<int>(2 * ranks);
 }
 
 void check_known(const MeshShape& shape, const ModelConfig& model) {
@@ -36,11 +29,12 @@ void check_known(const MeshShape& shape, const ModelConfig& model) {
 }  // namespace
 
 RankLayout::RankLayout(const ParallelSection& parallel, const ModelConfig& model, int64_t length, Comm* comm)
-    : all_(comm && comm->size() > 1 ? comm : nullptr) {
-  const MeshShape shape =
-      mesh_shape(all_ ? all_->size() : 1, parallel.pipeline, parallel.experts, parallel.tensor);
+    : all_(comm && comm->size() > 1 ? comm : nullptr),
+      split_(parallel, model, length, all_ ? all_->size() : 1, all_ ? all_->rank() : 0) {
+  const MeshShape& shape = split_.mesh;
   check_known(shape, model);
   if (all_) mesh_.emplace(*all_, shape), chain_ = &mesh_->pipeline();
+  if (shape.pipeline > 1) pipeline_ = &mesh_->pipeline();
   if (shape.data > 1) data_ = &mesh_->data();
   if (shape.experts > 1) block_ = &mesh_->experts();
   if (shape.tensor > 1) tensor_ = &mesh_->tensor();
@@ -52,17 +46,6 @@ RankLayout::RankLayout(const ParallelSection& parallel, const ModelConfig& model
   check_share(model, share());
   for (const WeightSpec& spec : weight_specs(model))
     if (spec.role != WeightRole::kBalanceBias) ++num_trained_weights_;
-  if (shape.pipeline == 1) {
-    stages_ = {whole_model(model)}, held_ = {0};
-    return;
-  }
-  pipeline_ = &mesh_->pipeline();
-  kind_ = schedule_kind(parallel.schedule), chunks_ = static_cast<int>(parallel.chunks);
-  const int P = static_cast<int>(shape.pipeline), stages = num_stages(kind_, P, chunks_);
-  held_ = schedule(some_slots(P)).stages_of(static_cast<int>(pipeline_->rank()));
-  std::sort(held_.begin(), held_.end());  // all who share stages sum their gradients in the same order
-  stages_ = parallel.layers.empty() ? balanced_stages(model, stages, length)
-                                    : listed_stages(model, stages, parallel.layers);
 }
 
 void RankLayout::check(const TrainConfig& config, bool next_token) const {
@@ -85,13 +68,6 @@ void RankLayout::check(const TrainConfig& config, bool next_token) const {
                     ": only the next token is trained on by ranks that share a model out. Set all to 1."));
 }
 
-WeightShare RankLayout::share() const {
-  WeightShare share;
-  if (block_) share.expert_rank = block_->rank(), share.expert_ranks = block_->size();
-  if (tensor_) share.tensor_rank = tensor_->rank(), share.tensor_ranks = tensor_->size();
-  return share;
-}
-
 std::vector<int64_t> RankLayout::block_slots(int64_t num_slots) const {
   const int64_t begin = data_rank() / block_ranks() * block_ranks();
   std::vector<int64_t> first;
@@ -102,29 +78,16 @@ std::vector<int64_t> RankLayout::block_slots(int64_t num_slots) const {
 
 std::vector<Stage> RankLayout::held_stages() const {
   std::vector<Stage> out;
-  for (const int stage : held_) out.push_back(stages_[static_cast<size_t>(stage)]);
+  for (const int stage : held()) out.push_back(stages()[static_cast<size_t>(stage)]);
   return out;
-}
-
-Schedule RankLayout::schedule(int64_t slots) const {
-  return make_schedule(kind_, {.ranks = static_cast<int>(pipeline_ranks()),
-                               .microbatches = static_cast<int>(slots),
-                               .chunks = chunks_});
 }
 
 // Of all ranks, those that hold the stage or its experts.
 std::vector<int64_t> RankLayout::members(int stage, bool experts) const {
-  std::vector<int64_t> places{0};  // in the pipeline
-  if (pipeline_) {
-    const int slots = some_slots(pipeline_ranks());
-    const Schedule some = schedule(slots);
-    places = {some.rank_of(stage, 0)};
-    if (some.rank_of(stage, slots - 1) != places[0]) places.push_back(some.rank_of(stage, slots - 1));
-  }
   std::vector<int64_t> members;
   for (int64_t d = 0; d < mesh_->shape().data; ++d) {
     if (experts && d % block_ranks() != data_rank() % block_ranks()) continue;
-    for (const int64_t place : places)
+    for (const int64_t place : split_.places(stage))
       members.push_back(
           rank_at(mesh_->shape(), {.pipeline = place, .data = d, .tensor = mesh_->place().tensor}));
   }
@@ -145,15 +108,14 @@ bool RankLayout::owns(int stage, bool experts) const {
 }
 
 bool RankLayout::owns(const ModelConfig& model, const WeightSpec& weight) const {
-  for (const int stage : held_)
-    if (holds(model, stages_[static_cast<size_t>(stage)], weight))
+  for (const int stage : held())
+    if (holds(model, stages()[static_cast<size_t>(stage)], weight))
       return owns(stage, block_ && is_expert(weight));
   return false;
 }
 
 int64_t RankLayout::head_rank() const {
-  if (!pipeline_) return 0;
-  return schedule(some_slots(pipeline_ranks())).rank_of(static_cast<int>(stages_.size()) - 1, 0);
+  return split_.places(static_cast<int>(stages().size()) - 1)[0];
 }
 
 }  // namespace hadal

@@ -5,11 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include "hadal/config/stage.h"
-#include "hadal/config/train_config.h"
-#include "hadal/config/weight_share.h"
-#include "hadal/parallel/mesh.h"
-#include "hadal/parallel/schedule.h"
+#include "hadal/planner/rank_split.h"
 
 namespace hadal {
 
@@ -23,6 +19,7 @@ class RankLayout {
   // columns.
   void check(const TrainConfig& config, bool next_token) const;
 
+  const RankSplit& split() const { return split_; }
   // Null: this rank is all of it.
   Comm* all() const { return all_; }
   Comm* data() const { return data_; }
@@ -39,9 +36,9 @@ class RankLayout {
   Comm& numbers() const { return *numbers_; }
   // The ranks of the model's chain of stages, this one alone without a pipeline. REQUIRES: all().
   Comm& chain() const { return *chain_; }
-  WeightShare share() const;
+  WeightShare share() const { return split_.share(); }
   // Has no rank the whole model?
-  bool spread() const { return pipeline_ || block_ || tensor_; }
+  bool spread() const { return split_.spread(); }
   // Is this rank one of those that measure on held-out data? They do it together, each with rank 0's rows or
   // none.
   bool measures() const { return data_rank() < block_ranks(); }
@@ -49,8 +46,8 @@ class RankLayout {
   std::vector<int64_t> block_slots(int64_t num_slots) const;
 
   // Of the network; one without a pipeline.
-  const std::vector<Stage>& stages() const { return stages_; }
-  const std::vector<int>& held() const { return held_; }
+  const std::vector<Stage>& stages() const { return split_.stages; }
+  const std::vector<int>& held() const { return split_.held; }
   std::vector<Stage> held_stages() const;
   // Ranks that hold a stage, its experts or what else is in it (without a block: all of it); null: this one
   // alone. DualPipe's second copy has the second half of each data rank's slots.
@@ -62,7 +59,7 @@ class RankLayout {
   // Of the network, balance bias aside.
   int64_t num_trained_weights() const { return num_trained_weights_; }
   // Throws invalid_argument if the schedule cannot have so many slots.
-  Schedule schedule(int64_t slots) const;
+  Schedule schedule(int64_t slots) const { return split_.schedule(slots); }
   // The pipeline's rank that holds the head for a forward pass alone.
   int64_t head_rank() const;
 
@@ -70,14 +67,11 @@ class RankLayout {
   std::vector<int64_t> members(int stage, bool experts) const;
 
   Comm* all_ = nullptr;
+  RankSplit split_;
   std::optional<Mesh> mesh_;
   Comm *data_ = nullptr, *pipeline_ = nullptr, *block_ = nullptr, *chain_ = nullptr, *tensor_ = nullptr;
   std::unique_ptr<Comm> numbers_;
   int64_t num_trained_weights_ = 0;
-  ScheduleKind kind_ = ScheduleKind::kOneFOneB;
-  int chunks_ = 1;
-  std::vector<Stage> stages_;
-  std::vector<int> held_;
 };
 
 }  // namespace hadal

@@ -9,6 +9,7 @@
 #include "hadal/parallel/expert_all_to_all.h"
 #include "hadal/parallel/mesh.h"
 #include "hadal/parallel/rank_tensor_sum.h"
+#include "hadal/planner/rank_split.h"
 #include "hadal/tensor/make.h"
 #include "hadal/train/balance.h"
 #include "hadal/train/pipeline_stages.h"
@@ -99,10 +100,7 @@ std::vector<Tensor> summed(Comm& comm, const std::vector<WeightSpec>& specs, con
     sizes.push_back(1);
     for (const int64_t size : shape_of(spec, share)) sizes.back() *= size;
   }
-  const ShardLayout layout(sizes, comm.size());
-  std::vector<Tensor> whole(specs.size());
-  gather_parts(comm, layout, sum_gradients(comm, layout, mine), whole);
-  return whole;
+  return whole_sum_of_gradients(comm, ShardLayout(sizes, comm.size()), mine);
 }
 
 Outcome run_layout(const Variant& v, const MeshShape& shape) {

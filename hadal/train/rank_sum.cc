@@ -106,41 +106,81 @@ std::vector<PieceHead> unpacked_heads(const std::string& bytes, int64_t tensors)
   return heads;
 }
 
-// One piece's gradients of some rank's parts, one after the other.
-struct FlatPiece {
-  float* data;
-  std::string defined;
-};
+// Of one piece the gradients of this rank's parts, wherever they are; null: it has none.
+using PartPointers = std::vector<float*>;
 
-void copy_parts(const std::vector<Part>& parts, const Gradients& gradients, float* to) {
-  for (const Part& part : parts) {
-    const Tensor& g = gradients[static_cast<size_t>(part.tensor)];
-    if (g.defined()) std::copy_n(floats(g) + part.begin, part.size(), to + part.offset);
-  }
-}
-
-void add(const std::vector<Part>& parts, FlatPiece& sum, FlatPiece&& piece) {
-  for (const Part& part : parts) {
-    const auto t = static_cast<size_t>(part.tensor);
-    if (piece.defined[t] == '0') continue;
-    float *to = sum.data + part.offset, *from = piece.data + part.offset;
-    if (sum.defined[t] == '1') {
-      for (int64_t i = 0; i < part.size(); ++i) to[i] += from[i];
+void add(const std::vector<Part>& parts, PartPointers& sum, PartPointers&& piece) {
+  for (size_t p = 0; p < parts.size(); ++p) {
+    if (!piece[p]) continue;
+    if (!sum[p]) {
+      sum[p] = piece[p];
     } else {
-      std::copy_n(from, part.size(), to);
+      for (int64_t i = 0; i < parts[p].size(); ++i) sum[p][i] += piece[p][i];
     }
   }
-  for (size_t t = 0; t < sum.defined.size(); ++t)
-    if (piece.defined[t] == '1') sum.defined[t] = '1';
 }
 
 constexpr auto kFloat = static_cast<int64_t>(sizeof(float));
 
-}  // namespace
+// The pieces of all ranks, of this rank's parts.
+struct Exchanged {
+  std::vector<TreeSum<Gradients>::Piece> own;                    // of all parts
+  std::vector<Tensor> from_others;                               // the memory of theirs
+  std::map<int64_t, std::pair<int64_t, PartPointers>> in_order;  // first slot -> last one's end, gradients
+};
 
-int64_t first_slot(int64_t num_slots, int64_t rank, int64_t ranks) {
-  return num_slots * rank / ranks;
+Exchanged exchange_pieces(Comm& comm, const ShardLayout& layout, TreeSum<Gradients>& mine) {
+  Exchanged all{.own = std::move(mine.pieces())};
+  for (auto& piece : all.own)
+    for (Tensor& g : piece.value)
+      if (g.defined()) g = g.contiguous();
+  std::vector<Outgoing> out;
+  std::vector<Incoming> in;
+  const int64_t me = comm.rank();
+  const auto heads = all_gather_bytes(comm, packed_heads(all.own));
+  for (int64_t r = 0; r < comm.size(); ++r) {
+    if (r == me) continue;
+    for (const auto& piece : all.own)
+      for (const Part& part : layout.parts(r))
+        if (const Tensor& g = piece.value[static_cast<size_t>(part.tensor)]; g.defined())
+          out.push_back({r, floats(g) + part.begin, part.size() * kFloat});
+    for (const PieceHead& head : unpacked_heads(heads[static_cast<size_t>(r)], layout.num_tensors())) {
+      all.from_others.push_back(empty({layout.flat_size(me)}));
+      PartPointers of;
+      for (const Part& part : layout.parts(me)) {
+        const bool there = head.defined[static_cast<size_t>(part.tensor)] == '1';
+        of.push_back(there ? floats(all.from_others.back()) + part.offset : nullptr);
+        if (there) in.push_back({r, of.back(), part.size() * kFloat});
+      }
+      all.in_order[head.first] = {head.last, std::move(of)};
+    }
+  }
+  comm.exchange(out, in);
+  for (const auto& piece : all.own) {
+    PartPointers of;
+    for (const Part& part : layout.parts(me)) {
+      const Tensor& g = piece.value[static_cast<size_t>(part.tensor)];
+      of.push_back(g.defined() ? floats(g) + part.begin : nullptr);
+    }
+    all.in_order[piece.first] = {piece.last, std::move(of)};
+  }
+  return all;
 }
+
+// Of this rank's parts, in the memory of one of the pieces.
+PartPointers sum_in_order(const Exchanged& all, const std::vector<Part>& parts, int64_t num_terms) {
+  TreeSum<PartPointers> sum(num_terms,
+                            [&](PartPointers& a, PartPointers&& b) { add(parts, a, std::move(b)); });
+  for (const auto& [first, piece] : all.in_order) sum.push(first, piece.first, piece.second);
+  HADAL_CHECK(sum.pieces().size() == 1) << "gradients of a slot are missing";
+  return std::move(sum.pieces().front().value);
+}
+
+Tensor view_of(const Tensor& whole, const Part& part) {
+  return whole.view({-1}).narrow(0, part.begin, part.size());
+}
+
+}  // namespace
 
 StepLoss sum_losses(Comm& comm, int64_t first, const std::vector<StepLoss>& mine) {
   Packer packed;
@@ -168,77 +208,62 @@ std::vector<double> gather_numbers(Comm& comm, const std::vector<double>& mine) 
 }
 
 std::vector<Tensor> sum_gradients(Comm& comm, const ShardLayout& layout, TreeSum<Gradients>& mine) {
-  const int64_t me = comm.rank(), D = comm.size();
-  auto& own = mine.pieces();
-  for (auto& piece : own)
-    for (Tensor& g : piece.value)
-      if (g.defined()) g = g.contiguous();
-  std::vector<std::vector<PieceHead>> heads;
-  for (const std::string& bytes : all_gather_bytes(comm, packed_heads(own)))
-    heads.push_back(unpacked_heads(bytes, layout.num_tensors()));
-
-  // To each rank my pieces of its parts; from each rank its pieces of mine.
-  std::vector<Tensor> sent, received;
-  std::vector<Outgoing> out;
-  std::vector<Incoming> in;
-  for (int64_t r = 0; r < D; ++r) {
-    const int64_t n = static_cast<int64_t>(own.size()) * layout.flat_size(r);
-    sent.push_back(zeros({n}));
-    for (size_t p = 0; p < own.size(); ++p)
-      copy_parts(layout.parts(r), own[p].value,
-                 floats(sent.back()) + static_cast<int64_t>(p) * layout.flat_size(r));
-    const int64_t from = static_cast<int64_t>(heads[static_cast<size_t>(r)].size()) * layout.flat_size(me);
-    received.push_back(r == me ? sent.back() : empty({from}));
-    if (r == me) continue;
-    if (n > 0) out.push_back({r, sent.back().data_ptr(), n * kFloat});
-    if (from > 0) in.push_back({r, received.back().data_ptr(), from * kFloat});
-  }
-  own.clear();
-  comm.exchange(out, in);
-
-  const std::vector<Part>& parts = layout.parts(me);
-  TreeSum<FlatPiece> sum(mine.num_terms(), [&](FlatPiece& a, FlatPiece&& b) { add(parts, a, std::move(b)); });
-  std::map<int64_t, std::pair<const PieceHead*, float*>> in_order;  // by the first slot
-  for (size_t r = 0; r < heads.size(); ++r)
-    for (size_t p = 0; p < heads[r].size(); ++p)
-      in_order[heads[r][p].first] = {&heads[r][p],
-                                     floats(received[r]) + static_cast<int64_t>(p) * layout.flat_size(me)};
-  for (const auto& [first, piece] : in_order)
-    sum.push(first, piece.first->last, {piece.second, piece.first->defined});
-  HADAL_CHECK(sum.pieces().size() == 1) << "gradients of a slot are missing";
-  const FlatPiece& total = sum.pieces().front().value;
-  std::vector<Tensor> result;
-  for (const Part& part : parts) {
-    result.emplace_back();
-    if (total.defined[static_cast<size_t>(part.tensor)] == '0') continue;
-    result.back() = empty({part.size()});
-    std::copy_n(total.data + part.offset, part.size(), floats(result.back()));
+  const std::vector<Part>& parts = layout.parts(comm.rank());
+  const Exchanged all = exchange_pieces(comm, layout, mine);
+  const PartPointers total = sum_in_order(all, parts, mine.num_terms());
+  std::vector<Tensor> result(parts.size());
+  for (size_t p = 0; p < parts.size(); ++p) {
+    if (!total[p]) continue;
+    result[p] = empty({parts[p].size()});
+    std::copy_n(total[p], parts[p].size(), floats(result[p]));
   }
   return result;
+}
+
+std::vector<Tensor> whole_sum_of_gradients(Comm& comm, const ShardLayout& layout, TreeSum<Gradients>& mine) {
+  const std::vector<Part>& parts = layout.parts(comm.rank());
+  std::vector<Tensor> whole(static_cast<size_t>(layout.num_tensors())), views(parts.size());
+  Exchanged all = exchange_pieces(comm, layout, mine);
+  const PartPointers total = sum_in_order(all, parts, mine.num_terms());
+  if (!all.own.empty()) whole = all.own.front().value;  // its memory: what it held is in the sum
+  for (size_t p = 0; p < parts.size(); ++p) {
+    if (!total[p]) continue;
+    Tensor& into = whole[static_cast<size_t>(parts[p].tensor)];
+    if (!into.defined()) into = empty({layout.tensor_size(parts[p].tensor)});
+    views[p] = view_of(into, parts[p]);
+    if (floats(views[p]) != total[p]) std::copy_n(total[p], parts[p].size(), floats(views[p]));
+  }
+  all = {};
+  gather_parts(comm, layout, views, whole);
+  return whole;
 }
 
 void gather_parts(Comm& comm, const ShardLayout& layout, const std::vector<Tensor>& parts,
                   std::vector<Tensor>& whole) {
   NoGrad no_grad;
-  std::string mine;  // a flag each, then what is there
+  std::string mine;
   for (const Tensor& part : parts) mine += part.defined() ? '1' : '0';
-  for (const Tensor& part : parts)
-    if (part.defined()) mine.append(static_cast<const char*>(part.data_ptr()), part.nbytes());
-  const std::vector<std::string> all = all_gather_bytes(comm, mine);
-  for (int64_t r = 0; r < comm.size(); ++r) {
-    const std::string& bytes = all[static_cast<size_t>(r)];
-    size_t at = layout.parts(r).size();
+  const std::vector<std::string> defined = all_gather_bytes(comm, mine);
+  std::vector<Outgoing> out;
+  std::vector<Incoming> in;
+  for (int64_t r = 0; r < comm.size(); ++r)
     for (size_t i = 0; i < layout.parts(r).size(); ++i) {
-      if (bytes[i] == '0') continue;
+      if (defined[static_cast<size_t>(r)][i] == '0') continue;
       const Part& part = layout.parts(r)[i];
       Tensor& into = whole[static_cast<size_t>(part.tensor)];
       if (!into.defined()) into = empty({layout.tensor_size(part.tensor)});
-      const auto element = into.element_size();
-      const auto n = static_cast<size_t>(part.size() * element);
-      std::memcpy(static_cast<char*>(into.data_ptr()) + part.begin * element, bytes.data() + at, n);
-      at += n;
+      const int64_t element = static_cast<int64_t>(into.element_size()), bytes = part.size() * element;
+      auto* const place = static_cast<char*>(into.data_ptr()) + part.begin * element;
+      if (r != comm.rank()) {
+        in.push_back({r, place, bytes});
+        continue;
+      }
+      const void* from = parts[i].data_ptr();
+      if (from != place) std::memcpy(place, from, static_cast<size_t>(bytes));
+      for (int64_t other = 0; other < comm.size(); ++other)
+        if (other != r) out.push_back({other, place, bytes});
     }
-  }
+  comm.exchange(out, in);
 }
 
 void share_weights(Comm& comm, AdamW& optimizer) {
@@ -246,7 +271,7 @@ void share_weights(Comm& comm, AdamW& optimizer) {
   std::vector<Tensor> parts, whole;
   for (const TrainedWeight& weight : optimizer.weights()) whole.push_back(weight.values.detach());
   for (const Part& part : optimizer.layout().parts(comm.rank()))
-    parts.push_back(whole[static_cast<size_t>(part.tensor)].view({-1}).narrow(0, part.begin, part.size()));
+    parts.push_back(view_of(whole[static_cast<size_t>(part.tensor)], part));
   gather_parts(comm, optimizer.layout(), parts, whole);
 }
 

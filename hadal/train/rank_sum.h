@@ -11,9 +11,6 @@
 
 namespace hadal {
 
-// Slots of rank r: [first_slot(n, r, ranks), first_slot(n, r + 1, ranks)).
-int64_t first_slot(int64_t num_slots, int64_t rank, int64_t ranks);
-
 // The step's numbers from those of slots [first, first + mine.size()) on each rank; the same on every rank.
 // Of a slot that several ranks have each has a part: the numbers one of them, loads of other layers each.
 StepLoss sum_losses(Comm& comm, int64_t first, const std::vector<StepLoss>& mine);
@@ -26,8 +23,11 @@ std::vector<double> gather_numbers(Comm& comm, const std::vector<double>& mine);
 // gradients' memory.
 std::vector<Tensor> sum_gradients(Comm& comm, const ShardLayout& layout, TreeSum<Gradients>& mine);
 
-// From each rank's parts whole tensors on every rank, into those given; an undefined one becomes a flat fp32
-// tensor if its parts are defined. parts[i] belongs to layout.parts(rank)[i].
+// The same, whole on every rank: a tensor for each of the layout.
+std::vector<Tensor> whole_sum_of_gradients(Comm& comm, const ShardLayout& layout, TreeSum<Gradients>& mine);
+
+// From each rank's parts whole tensors on every rank, into those given, which are contiguous; an undefined
+// one becomes a flat fp32 tensor if its parts are defined. parts[i] belongs to layout.parts(rank)[i].
 void gather_parts(Comm& comm, const ShardLayout& layout, const std::vector<Tensor>& parts,
                   std::vector<Tensor>& whole);
 

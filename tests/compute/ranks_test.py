@@ -209,6 +209,42 @@ class Layouts(Ranks):
         self.assert_same_run("two", "one")
 
 
+MEASURED = """
+import os, subprocess, sys
+done = subprocess.Popen(sys.argv[1:], stderr=subprocess.DEVNULL)
+_, status, usage = os.wait4(done.pid, 0)
+print("took", usage.ru_maxrss / 1024, flush=True)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+class Memory(Ranks):
+    def of_ranks(self, output, word):
+        """MiB of each rank, from the lines "[RANK] WORD ... MiB"."""
+        found = {}
+        for line in output.splitlines():
+            words = line.split()
+            if words[1:2] == [word] and words[2] != "OF":
+                found[int(words[0][1:-1])] = float(next(w for w in reversed(words) if w[0].isdigit()))
+        return found
+
+    def test_the_peak_said_beforehand_is_the_one_measured_on_every_rank(self):
+        for layout in (
+            ("--parallel.shard_optimizer", "true"),
+            ("--parallel.pipeline", "2"),
+            ("--parallel.experts", "2"),
+        ):
+            size = ("--batch.sequences", "8", "--batch.length", "256", "--eval.windows", "2")
+            command = self.command("m", *size, "--checkpoint.background", "false", *layout, steps=3)
+            said = self.of_ranks(self.run_it(self.launched(2, *command, "--dry-run")), "PEAK")
+            wrapped = [HADAL, "launch", "-n", "2", "--program", "--", sys.executable, "-c", MEASURED, HADAL, *command]
+            measured = self.of_ranks(self.run_it(wrapped), "took")
+            self.assertEqual((sorted(said), sorted(measured)), ([0, 1], [0, 1]))
+            for rank, took in measured.items():
+                self.assertLess(abs(said[rank] - took) / took, 0.15, f"{layout}: rank {rank}: said {said}, measured {measured}")
+            shutil.rmtree(os.path.join(self.folder, "m"))
+
+
 class Faults(Ranks):
     def test_a_dead_rank_ends_the_job_within_two_seconds_and_is_named(self):
         for victim in (0, 1):
@@ -244,6 +280,15 @@ class Faults(Ranks):
         said = []
         named = rank_kills.run(HADAL, kills=5, ranks=2, seed=3, folder=self.folder, say=said.append)
         self.assertEqual(len(named), 5, said)
+
+    def test_a_rank_killed_while_all_write_a_checkpoint_costs_no_byte(self):
+        for layout in (
+            ("--parallel.pipeline", "2"),
+            ("--parallel.experts", "2", "--parallel.shard_optimizer", "true"),
+            ("--parallel.tensor", "2"),
+        ):
+            with self.subTest(layout=layout):
+                rank_kills.run(HADAL, kills=1, ranks=2, seed=5, folder=self.folder, say=lambda text: None, layout=layout, saving=True)
 
     def test_an_error_of_rank_zero_is_the_jobs(self):
         said = self.run_it(self.launched(2, *self.command("bad", "--model.config", "/no/such/config.json")), code=1)

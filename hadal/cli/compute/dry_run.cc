@@ -2,10 +2,11 @@
 #include <cstdio>
 
 #include "hadal/base/machine.h"
+#include "hadal/base/text.h"
 #include "hadal/cli/compute/training.h"
 #include "hadal/cli/output.h"
 #include "hadal/config/presets.h"
-#include "hadal/planner.h"
+#include "hadal/planner/rank_split.h"
 #include "hadal/planner/train_memory.h"
 #include "hadal/tensor/make.h"
 #include "hadal/train/gradient_workers.h"
@@ -33,23 +34,29 @@ void line(const char* what, int64_t bytes) {
 
 }  // namespace
 
-void print_dry_run(const TrainConfig& config) {
+void print_dry_run(const TrainConfig& config, const RankInfo& info) {
   const ModelConfig model = model_config_of(config);
-  const int64_t workers = config.batch.workers > 0 ? config.batch.workers : num_threads();
-  const TrainMemory m = train_memory(model, config, workers);
+  const RankSplit split(config.parallel, model, config.batch.length, info.size, info.rank);
+  const int64_t workers =
+      config.batch.workers > 0 ? config.batch.workers : default_workers(split, num_threads());
+  const TrainMemory m = train_memory(model, config, workers, info.rank, info.size);
   const int64_t own = own_bytes(), available = this_machine().available_bytes;
-  const bool activations_first = m.activations + m.logits + m.workspace >= m.gradients;
+  if (info.size > 1) print(cat("rank ", info.rank, " of ", info.size, "\n"));
   const auto parameters = static_cast<double>(m.weights) / 4;
   line("weights, fp32 (the master weights)", m.weights);
   line(config.optimizer.bf16_moments ? "moments, bf16" : "moments, fp32", m.moments);
   line("average of the weights (optimizer.ema)", m.average);
-  print("at the start of the backward pass:\n");
+  line("sums of gradients that wait for those of other slots", m.sums);
+  print("when most slots are in flight:\n");
   line("  activations", m.activations);
   line("  a piece of logits, the head's gradients", m.logits);
   line("  workspace of the largest operation", m.workspace);
-  print("at its end:\n");
+  print("at the end of a backward pass:\n");
+  line("  activations of the other slots", m.others);
   line("  gradients, fp32", m.gradients);
-  line(activations_first ? "the larger of both: the start" : "the larger of both: the end", m.passing());
+  if (info.size > 1) line("at the end of a step: gradients that ranks exchange", m.exchange);
+  if (m.gathered > 0) line("after a step that is saved: moments of all ranks", m.gathered);
+  line("the largest of these, with the sums", m.passing());
   line("allocator: freed blocks that do not fit", m.allocator);
   line("LibTorch and the program, measured now", own);
   line("PEAK OF A STEP", own + m.step());
@@ -60,8 +67,10 @@ void print_dry_run(const TrainConfig& config) {
       text, sizeof text, "%.1f M parameters; weights, moments, average and gradients: %.1f bytes each\n",
       parameters / 1e6, static_cast<double>(m.weights + m.moments + m.average + m.gradients) / parameters);
   print(text);
-  if (available > 0 && own + m.total() > available) {
-    line("more than this machine has left", available);
+  if (available > 0 && info.local_size * (own + m.total()) > available) {
+    line(info.local_size > 1 ? "the ranks here need more than this machine has left"
+                             : "more than this machine has left",
+         available);
     print(
         "compute.recompute, optimizer.bf16_moments, batch.micro, batch.workers 1 and checkpoint.background "
         "false "

@@ -65,7 +65,7 @@ int run_train(const TrainOptions& o) {
   // Who recomputes wants memory back.
   if (config.compute.recompute != "none") return_freed_memory();
   if (o.dry_run) {
-    print_dry_run(config);
+    print_dry_run(config, info);
     return 0;
   }
   const TrainFlags flags{.force_config = o.force_config, .restart = o.restart};

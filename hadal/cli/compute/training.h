@@ -5,6 +5,7 @@
 
 #include "hadal/config/train_config.h"
 #include "hadal/model/transformer.h"
+#include "hadal/parallel/rank_environment.h"
 #include "hadal/report/metrics.h"
 #include "hadal/tokenizer.h"
 #include "hadal/train/loop.h"
@@ -33,8 +34,8 @@ struct TrainedModel {
 // checkpoints from the folder too.
 TrainedModel train_in_folder(const TrainConfig& config, const TrainFlags& flags = {}, Comm* comm = nullptr);
 
-// Prints the memory that a step will need, by part.
-void print_dry_run(const TrainConfig& config);
+// Prints the memory that a step will need on a rank, by part.
+void print_dry_run(const TrainConfig& config, const RankInfo& info);
 
 // What metrics.jsonl begins with: the model, this machine, the run.
 RunRecord run_record(const std::string& name, const ModelConfig& model, uint64_t seed, int64_t steps);
