@@ -69,8 +69,7 @@ int info_machine(bool json) {
             "\nkernels        ", infer_kernels().isa, " (HADAL_ISA chooses another)", "\ncores          ",
             machine.cores, "\nmemory         ", human_bytes(machine.memory_bytes), ", ",
             human_bytes(machine.available_bytes), " available\nGPU            ", gpus_text(gpus),
-            "\nhadal-compute  ",
-            compute.empty() ? "not found: training and logits need it" : compute,
+            "\nhadal-compute  ", compute.empty() ? "not found: training and logits need it" : compute,
             "\nLibTorch       ",
             torch_there     ? torch
             : torch.empty() ? "not in this build"
