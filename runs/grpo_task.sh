@@ -10,10 +10,10 @@ seed=${3:-1}
 minutes=${4:-5}
 half=$((($(nproc) + 1) / 2))
 case $kind in
-  sort-digits) level=6 demos=400 steps=300 tokens=64 ;;
-  addition) level=2 demos=600 steps=450 tokens=48 ;;
-  countdown) level=3 demos=1000 steps=500 tokens=64 ;;
-  cpp-expression) level=3 demos=300 steps=300 tokens=96 ;;
+  sort-digits) level=6 demos=150 steps=400 tokens=64 ;;
+  addition) level=2 demos=300 steps=600 tokens=48 ;;
+  countdown) level=3 demos=300 steps=600 tokens=64 ;;
+  cpp-expression) level=3 demos=100 steps=400 tokens=96 ;;
 esac
 mkdir -p "$out"
 make="hadal tasks make $kind --level $level --seed $seed"
