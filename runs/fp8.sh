@@ -17,7 +17,9 @@ train() { # NAME SEED KEYS...: does nothing for a run that is finished
 for seed in 1 2 3; do
   train bf16 $seed --compute.precision bf16
   train fp8 $seed --compute.precision fp8 --run.also_export fp8
-  train order $seed --compute.precision bf16 --batch.micro 4 # BF16 again, its gradients added in another order
+done
+for seed in 1 2 3; do # the noise: BF16 again, its gradients added in another order
+  train order $seed --compute.precision bf16 --batch.micro 4
 done
 train tensor 1 --compute.precision fp8 --fp8.activations tensor --fp8.gradients tensor --fp8.weights tensor
 train block 1 --compute.precision fp8 --fp8.gradients block
