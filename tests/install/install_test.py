@@ -54,21 +54,41 @@ def generate(program, model, prompts):
     return [tokens[r] for r in sorted(tokens)], [ends[r] for r in sorted(ends)]
 
 
+def add_snippets(folder):
+    """The C++ and C code of docs/tutorials/library.md as programs of the example's project: it must compile."""
+    page = (ROOT / "docs/tutorials/library.md").read_text()
+    heads = {
+        "cpp": "#include <iostream>\n",
+        "c": "#include <stdio.h>\n#include \"hadal/hadal_c.h\"\n"
+             "static int print_piece(void* user, const hadal_piece* piece) { (void)user; return puts(piece->text) < 0; }\n",
+    }
+    with open(folder / "CMakeLists.txt", "a", encoding="utf-8") as project:
+        for language, library in (("cpp", "hadal"), ("c", "hadal_c")):
+            (code,) = re.findall(rf"^```{language}\n(.*?)^```", page, re.M | re.S)
+            include, _, body = code.partition("\n")
+            (folder / f"snippet.{language}").write_text(f"{heads[language]}{include}\nint main(void) {{\n{body}\nreturn 0;\n}}\n")
+            project.write(f"add_executable(snippet_{language} snippet.{language})\n"
+                          f"target_link_libraries(snippet_{language} PRIVATE hadal::{library})\n")
+
+
 class Installed(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.folder = pathlib.Path(tempfile.mkdtemp(prefix="hadal_install_test_"))
         cls.addClassCleanup(shutil.rmtree, cls.folder)
-        run(CMAKE, "--install", BUILD, "--component", "library", "--prefix", cls.folder / "first")
+        for component in ("library", "c"):
+            run(CMAKE, "--install", BUILD, "--component", component, "--prefix", cls.folder / "first")
         cls.prefix = cls.folder / "moved"  # a package may be unpacked anywhere
         (cls.folder / "first").rename(cls.prefix)
         # A copy, so that nothing beside it in the repository can be seen.
         shutil.copytree(ROOT / "examples", cls.folder / "example")
+        add_snippets(cls.folder / "example")
         build = cls.folder / "build"
-        kept = ("CMAKE_CXX_COMPILER", "CMAKE_MAKE_PROGRAM", "simdjson_DIR")
+        kept = ("CMAKE_CXX_COMPILER", "CMAKE_C_COMPILER", "CMAKE_MAKE_PROGRAM", "simdjson_DIR")
         options = [f"-D{name}={cache_value(name)}" for name in kept if cache_value(name)]
         run(CMAKE, "-S", cls.folder / "example", "-B", build, "-G", cache_value("CMAKE_GENERATOR"),
-            f"-DCMAKE_PREFIX_PATH={cls.prefix}", "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Werror", *options)
+            f"-DCMAKE_PREFIX_PATH={cls.prefix}", "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Werror",
+            "-DCMAKE_C_FLAGS=-std=c11 -pedantic -Wall -Wextra -Werror", *options)
         run(CMAKE, "--build", build, "--parallel", "1")
         cls.program = build / "generate"
 
@@ -84,6 +104,39 @@ class Installed(unittest.TestCase):
         self.assertEqual(len(ends), 2)
         self.assertTrue(set(ends) <= {"length", "stop"}, ends)
         self.assertEqual(together, [generate(self.program, golden("v3-mtp"), [p])[0][0] for p in prompts])
+
+    def test_the_example_in_c_says_what_the_program_says(self):
+        model = self.folder / "model"
+        model.mkdir()
+        for file in ("config.json", "model.safetensors"):
+            shutil.copy(golden("v3-mtp") / file, model)
+        for file in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(ROOT / "tests/support/byte_tokenizer" / file, model)
+        said = run(self.program.with_name("generate_c"), model, "The sea").rsplit("\n", 2)
+        want = json.loads(run(BUILD / "bin/hadal", "run", model, "--prompt", "The sea", "--temperature", "0",
+                              "--max-tokens", "16", "--json"))
+        self.assertEqual(said[0], want["text"])
+        self.assertEqual(said[1], f"{want['prompt_tokens']} prompt tokens, {want['generated_tokens']} new ones")
+
+    def test_a_project_without_c_plus_plus_finds_the_c_library(self):
+        project = self.folder / "c_only"
+        project.mkdir()
+        (project / "CMakeLists.txt").write_text(
+            "cmake_minimum_required(VERSION 3.22)\nproject(c_only LANGUAGES C)\n"
+            "find_package(hadal REQUIRED COMPONENTS c)\nadd_executable(main main.c)\n"
+            "target_link_libraries(main PRIVATE hadal::hadal_c)\n")
+        (project / "main.c").write_text(
+            '#include <stdio.h>\n#include "hadal/hadal_c.h"\nint main(void) { return puts(hadal_version()) < 0; }\n')
+        run(CMAKE, "-S", project, "-B", project / "build", "-G", cache_value("CMAKE_GENERATOR"),
+            f"-DCMAKE_PREFIX_PATH={self.prefix}", f"-DCMAKE_C_COMPILER={cache_value('CMAKE_C_COMPILER')}")
+        run(CMAKE, "--build", project / "build")
+        version = run(BUILD / "bin/hadal", "--version").split()[1]
+        self.assertEqual(run(project / "build/main"), version + "\n")
+
+    def test_the_c_library_shows_the_names_of_its_header_alone(self):
+        shown = {line.split()[-1] for line in run("nm", "-D", "--defined-only", self.prefix / "lib/libhadal_c.so").splitlines()}
+        header = (self.prefix / "include/hadal/hadal_c.h").read_text()
+        self.assertEqual(shown, set(re.findall(r"^HADAL_API [^(]*?\b(hadal_\w+)\(", header, re.MULTILINE)))
 
     def test_the_example_reports_what_is_wrong(self):
         done = subprocess.run([self.program, self.folder / "none", "5"], capture_output=True, text=True, check=False)
@@ -101,7 +154,7 @@ class Installed(unittest.TestCase):
         installed = {p.name for p in (self.prefix / "include").rglob("*") if p.is_file()}
         self.assertEqual(installed, {p.name for p in (ROOT / "hadal").glob("*.h")})
         named = re.findall(r'#include "hadal/(\w+\.h)"', (self.prefix / "include/hadal/hadal.h").read_text())
-        self.assertEqual(set(named), installed - {"hadal.h"})
+        self.assertEqual(set(named), installed - {"hadal.h", "hadal_c.h"})
 
 
 if __name__ == "__main__":
