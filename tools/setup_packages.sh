@@ -43,6 +43,11 @@ boost/beast/core.hpp libboost-dev
 HEADERS
 }
 
+look_for_python_headers() {
+  python3 -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null ||
+    need python3-dev
+}
+
 install_missing() {
   [ ${#missing[@]} -gt 0 ] || return 0
   echo "[setup] missing: ${missing[*]}" >&2
@@ -66,8 +71,9 @@ install_missing() {
 case "${1:-build}" in
   compiler) compiler; exit ;;
   build) look_for_build_tools ;;
+  test) look_for_build_tools && look_for_python_headers ;;
   fmt) has clang-format || need clang-format ;;
-  *) echo "usage: setup_packages.sh [build|fmt|compiler]" >&2; exit 2 ;;
+  *) echo "usage: setup_packages.sh [build|test|fmt|compiler]" >&2; exit 2 ;;
 esac
 install_missing
 echo "[setup] packages: complete" >&2

