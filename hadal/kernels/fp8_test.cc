@@ -360,5 +360,58 @@ TEST(Fp8Product, PromotionBuysThirtyTimesTheAccuracy) {
   EXPECT_LT(error(Fp8Sums::kFp32), 1e-6);
 }
 
+// Training spec 8.7: 8 channels of the activations a hundred times as large, 4 tokens thirty times; x w^T at
+// K = 4096 with weights in 128 x 128 blocks against the product before rounding.
+struct OutlierProduct {
+  static constexpr int64_t T = 128, N = 16, K = 4096;
+  Floats x = Floats(T * K), w = Floats(N * K);
+  OutlierProduct() {
+    for (int64_t t = 0; t < T; ++t)
+      for (int64_t k = 0; k < K; ++k)
+        x[static_cast<size_t>(t * K + k)] =
+            static_cast<float>(normal(9, 1, static_cast<uint64_t>(t * K + k)) * (k % 512 == 77 ? 100 : 1) *
+                               (t % 32 == 5 ? 30 : 1));
+    for (size_t i = 0; i < w.size(); ++i) w[i] = static_cast<float>(normal(9, 2, i));
+  }
+  static Floats rounded(const Floats& from, const Fp8Scaling& scaling, const Fp8Grid& grid) {
+    Codes code(from.size());
+    Floats scale(static_cast<size_t>(grid.scales())), out(from.size());
+    fp8_quantise(fp8_kernels(), scaling, grid, from.data(), code.data(), scale.data());
+    fp8_dequantise(fp8_kernels(), scaling.format, grid, code.data(), scale.data(), out.data());
+    return out;
+  }
+  // Relative, in the Frobenius norm.
+  double error(const Fp8Scaling& scaling, int64_t group_rows, int64_t group_cols) const {
+    const Floats a = rounded(x, scaling, {T, K, group_rows, group_cols}),
+                 b = rounded(w, {}, block_grid(N, K));
+    double wrong = 0, size = 0;
+    for (int64_t t = 0; t < T; ++t)
+      for (int64_t n = 0; n < N; ++n) {
+        double got = 0, want = 0;
+        for (int64_t k = 0; k < K; ++k) {
+          const auto i = static_cast<size_t>(t * K + k), j = static_cast<size_t>(n * K + k);
+          got += static_cast<double>(a[i]) * b[j], want += static_cast<double>(x[i]) * w[j];
+        }
+        wrong += (got - want) * (got - want), size += want * want;
+      }
+    return std::sqrt(wrong / size);
+  }
+};
+
+TEST(Fp8, TilesLoseLessToOutliersThanBlocksAndThoseLessThanOneScale) {
+  const OutlierProduct p;
+  const double tile = p.error({}, 1, 128), block = p.error({}, 128, 128),
+               tensor = p.error({}, OutlierProduct::T, OutlierProduct::K),
+               power = p.error({.power_of_two = true}, 1, 128),
+               wide = p.error({.format = Fp8Format::kE5M2}, OutlierProduct::T, OutlierProduct::K);
+  EXPECT_LT(tile, block);
+  EXPECT_LT(block, tensor);
+  EXPECT_NEAR(tile, 0.030, 0.002);  // two factors of 4 bits: 2 % each
+  EXPECT_NEAR(power, 0.040, 0.003);
+  EXPECT_NEAR(block, 0.035, 0.002);
+  EXPECT_NEAR(tensor, 0.037, 0.001);
+  EXPECT_NEAR(wide, 0.059, 0.004);
+}
+
 }  // namespace
 }  // namespace hadal
