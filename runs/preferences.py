@@ -4,7 +4,7 @@
     preferences.py FOLDER PART KIND...
 
 Reads FOLDER/KIND-PART.jsonl; writes FOLDER/pairs-PART.jsonl with the kind as domain, FOLDER/judged-PART.jsonl with a critique and
-scores, FOLDER/chats-PART.jsonl with the better answers, and FOLDER/text-PART.txt with all that is in them.
+scores, FOLDER/chats-PART.jsonl with the answers of the best score, and FOLDER/text-PART.txt with all that is in them.
 """
 import json
 import pathlib
@@ -23,8 +23,9 @@ def main():
     pairs, judged, chats, text = [], [], [], []
     for line in lines:
         pairs.append({key: line[key] for key in ("prompt", "chosen", "rejected", "domain")})
-        chats.append({"prompt": [{"role": "user", "content": line["prompt"]}],
-                      "completion": [{"role": "assistant", "content": line["chosen"]}]})
+        if line["chosen_score"] == 10:
+            chats.append({"prompt": [{"role": "user", "content": line["prompt"]}],
+                          "completion": [{"role": "assistant", "content": line["chosen"]}]})
         sides = ["chosen", "rejected"]
         rng.shuffle(sides)
         scores = [max(1, min(10, round(line[side + "_score"]))) for side in sides]

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -47,6 +48,36 @@ struct AgentResult {
   std::vector<ChatMessage> messages;
   std::vector<AgentEvent> events;
   int64_t turns = 0, calls = 0, failed_calls = 0, tokens = 0;
+};
+
+// The course of a task from turn to turn. run_agent() asks one model for the turns; who samples many answers
+// at once gives them in as they come.
+class AgentEpisode {
+ public:
+  // `messages`: the conversation so far. The tools, and what on_event holds, must outlive this.
+  AgentEpisode(const ToolBox& tools, const AgentBudget& budget, std::vector<ChatMessage> messages,
+               std::function<void(const AgentEvent&)> on_event = {});
+
+  // Before each turn. False: a limit is met, and the episode is over.
+  bool has_budget();
+  // A turn of the model: its message, and what it is answered with, join the messages. False: it is over.
+  bool take(const ModelTurn& turn);
+  const AgentResult& result() const { return result_; }
+  double seconds() const;  // since it began
+
+ private:
+  bool end(AgentEnd reason);
+  bool after_broken_call(const ModelTurn& turn);
+  bool answer_call(const ToolCall& call);
+  void record(const char* kind, Json fields);
+
+  const ToolBox& tools_;
+  AgentBudget budget_;
+  std::function<void(const AgentEvent&)> on_event_;
+  double begin_;
+  bool broken_before_ = false;
+  std::map<std::string, int64_t> seen_;
+  AgentResult result_;
 };
 
 // How to work, for the system prompt: plan into steps, call tools, look at results, decide, answer.

@@ -8,9 +8,9 @@
 #include "hadal/base/text.h"
 #include "hadal/cli/command_line.h"
 #include "hadal/cli/output.h"
+#include "hadal/cli/tool_episode.h"
 #include "hadal/engine.h"
 #include "hadal/error.h"
-#include "hadal/server/answer_parser.h"
 #include "hadal/server/tool_prompt.h"
 
 namespace hadal {
@@ -21,14 +21,6 @@ ChatTemplate format_of(const AgentOptions& o, const std::optional<Tokenizer>& to
     throw Error(ErrorCode::kNotFound, cat("[cli.agent] ", o.model, " has no tokenizer.json. Put it there."));
   return o.run.chat_template.empty() ? ChatTemplate::detect(*tokenizer)
                                      : ChatTemplate::named(o.run.chat_template);
-}
-
-std::vector<ToolSpec> specs_of(const ToolBox& tools) {
-  std::vector<ToolSpec> specs;
-  for (const Tool& tool : tools.tools())
-    specs.push_back(
-        {.name = tool.name, .description = tool.description, .parameters = dump_json(tool.parameters)});
-  return specs;
 }
 
 // The engine as the loop sees it: messages to a turn.
@@ -42,35 +34,20 @@ class EngineModel {
 
   ModelTurn operator()(const std::vector<ChatMessage>& messages) {
     const std::string prompt = format_.render(with_tools(messages, specs_, format_.name()));
-    const size_t end = prompt.find_last_not_of('\n');
-    const bool thinking = prompt.substr(0, end + 1).ends_with("<think>");
+    const bool thinking = starts_in_thought(prompt);
     const Answer answer = engine_.generate({.prompt = engine_.tokenizer()->encode(prompt),
                                             .max_tokens = options_.max_tokens,
                                             .sampling = options_.run.sampling});
-    ModelTurn turn = read_turn(answer.text, thinking);
+    // Not the answer's text: that lacks special tokens, and a call's markers may be such.
+    std::vector<int32_t> ids;
+    for (const NewToken& token : answer.tokens) ids.push_back(token.id);
+    ModelTurn turn = read_turn(engine_.tokenizer()->decode(ids), thinking, format_.name());
     turn.num_tokens = static_cast<int64_t>(answer.tokens.size());
     turn.cut = answer.reason == FinishReason::kMaxTokens || answer.reason == FinishReason::kContextFull;
     return turn;
   }
 
  private:
-  ModelTurn read_turn(const std::string& text, bool thinking) const {
-    AnswerParser parser({.reasoning = true, .starts_in_reasoning = thinking, .tools = true});
-    std::vector<AnswerPiece> pieces = parser.push(text);
-    for (AnswerPiece& piece : parser.finish()) pieces.push_back(std::move(piece));
-    ModelTurn turn;
-    for (AnswerPiece& piece : pieces) {
-      if (piece.kind == AnswerPiece::kToolCall)
-        turn.calls.push_back({.name = piece.name, .arguments = piece.text});
-      else
-        (piece.kind == AnswerPiece::kReasoning ? turn.reasoning : turn.content) += piece.text;
-    }
-    // What the parser could not take for a call is content with the marker in it.
-    turn.broken_call =
-        turn.calls.empty() && turn.content.find(call_markup(format_.name()).begin) != std::string::npos;
-    return turn;
-  }
-
   const AgentOptions& options_;
   Engine& engine_;
   ChatTemplate format_;

@@ -4,15 +4,15 @@
 #include <cstdio>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <unordered_map>
 
+#include "hadal/agent/builtin_tools.h"
 #include "hadal/base/clock.h"
 #include "hadal/base/file.h"
 #include "hadal/base/json.h"
-#include "hadal/base/random.h"
 #include "hadal/base/text.h"
 #include "hadal/cli/command_line.h"
 #include "hadal/cli/output.h"
+#include "hadal/cli/tool_episode.h"
 #include "hadal/engine.h"
 #include "hadal/error.h"
 #include "hadal/posttrain/answer_groups.h"
@@ -24,19 +24,22 @@
 namespace hadal {
 namespace {
 
-constexpr int64_t kInFlight = 512;  // requests given to the engine: enough to keep its batch full
-
-struct Sample {
+struct Judged {
+  Sample sample;
   Completion completion;
-  std::string finish;
   double right = 0, form = 0;  // NaN: cannot be scored
   std::string verdict, answer;
 };
 
+// Without the last end token.
+int64_t num_tokens(const Judged& one) {
+  return one.completion.num_tokens - one.completion.stopped;
+}
+
 struct Question {
-  std::vector<int32_t> prompt;
+  std::shared_ptr<const std::vector<int32_t>> prompt;
   std::string prefill;
-  std::vector<Sample> samples;
+  std::vector<Judged> samples;
 };
 
 class TaskEvaluation {
@@ -50,15 +53,27 @@ class TaskEvaluation {
       throw Error(ErrorCode::kNotFound,
                   cat("[cli.eval] ", o.model, " has no tokenizer.json, so it cannot read tasks."));
     format_ = chat_format(*engine_.tokenizer(), o.chat_template);
+    if (!o.tools.empty()) use_tools();
     for (const Task& task : tasks_) questions_.push_back(question(task));
   }
 
   void run() {
-    size_t next = 0;
-    const size_t all = questions_.size() * static_cast<size_t>(o_.samples);
-    while (next < all || !engine_.idle()) {
-      for (; next < all && static_cast<int64_t>(running_.size()) < kInFlight; ++next) submit(next);
-      for (const Delta& delta : engine_.step()) take(delta);
+    std::vector<SampleRequest> requests;
+    for (size_t q = 0; q < questions_.size(); ++q)
+      for (int64_t k = 0; k < o_.samples; ++k) {
+        SampleRequest request{.prompt = questions_[q].prompt, .max_tokens = o_.max_tokens};
+        request.sampling.temperature = o_.temperature;
+        request.sampling.top_p = o_.top_p;
+        request.sampling.seed = sample_seed(o_.seed, static_cast<int64_t>(q), k);
+        requests.push_back(std::move(request));
+      }
+    std::vector<Sample> samples = sample_all(engine_, requests, episode_);
+    for (size_t i = 0; i < samples.size(); ++i) {
+      const size_t q = i / static_cast<size_t>(o_.samples), k = i % static_cast<size_t>(o_.samples);
+      Judged& one = questions_[q].samples[k];
+      one.completion = completion_of(samples[i], questions_[q].prefill);
+      one.sample = std::move(samples[i]);
+      judge(tasks_[q], one);
     }
   }
 
@@ -72,47 +87,30 @@ class TaskEvaluation {
             .max_sequences = o.max_sequences};
   }
 
+  void use_tools() {
+    const ChatTemplate format = format_with_tools(format_, o_.model);
+    const auto tools = [names = o_.tools, options = BuiltinToolOptions{.documents = o_.documents}] {
+      return builtin_tools(names, options);
+    };
+    episode_ = tool_episodes(tools, format, *engine_.tokenizer(), {.turns = o_.turns});
+    for (Task& task : tasks_)
+      if (!o_.untold_tools) task = with_tools_told(std::move(task), tools(), format);
+  }
+
   Question question(const Task& task) const {
     const Tokenizer& tokenizer = *engine_.tokenizer();
     Question one;
     one.samples.resize(static_cast<size_t>(o_.samples));
-    one.prompt = prompt_ids(task, tokenizer, format_);
+    one.prompt = std::make_shared<const std::vector<int32_t>>(prompt_ids(task, tokenizer, format_));
     if (format_ && format_->render(messages_of(task)).ends_with("<think>\n")) one.prefill = "<think>\n";
-    if (static_cast<int64_t>(one.prompt.size()) >= engine_.context())
+    if (std::ssize(*one.prompt) >= engine_.context())
       throw Error(ErrorCode::kInvalidArgument,
-                  cat("[cli.eval] task ", task.id, " has ", one.prompt.size(),
+                  cat("[cli.eval] task ", task.id, " has ", one.prompt->size(),
                       " tokens, the model's context ", engine_.context(), ". Leave it out of the file."));
     return one;
   }
 
-  // The draws of a sample are a function of the seed, the question's place and its own number.
-  void submit(size_t index) {
-    const size_t q = index / static_cast<size_t>(o_.samples),
-                 sample = index % static_cast<size_t>(o_.samples);
-    Request request{.prompt = questions_[q].prompt, .max_tokens = o_.max_tokens};
-    request.sampling.temperature = o_.temperature;
-    request.sampling.top_p = o_.top_p;
-    const auto bits = philox(o_.seed, q, sample);
-    request.sampling.seed = uint64_t{bits[0]} << 32 | bits[1];
-    running_[engine_.submit(std::move(request))] = {q, sample};
-  }
-
-  void take(const Delta& delta) {
-    const auto at = running_.find(delta.request);
-    if (at == running_.end()) return;
-    const auto [q, s] = at->second;
-    Sample& sample = questions_[q].samples[s];
-    sample.completion.text += delta.text;
-    for (const NewToken& token : delta.tokens) sample.completion.ids.push_back(token.id);
-    if (!delta.finished) return;
-    running_.erase(at);
-    sample.finish = name(*delta.finished);
-    sample.completion.stopped = *delta.finished == FinishReason::kEndToken;
-    sample.completion.prefill = questions_[q].prefill;
-    judge(tasks_[q], sample);
-  }
-
-  void judge(const Task& task, Sample& sample) const {
+  void judge(const Task& task, Judged& sample) const {
     const RewardResult result = rewards_.score(task, sample.completion);
     const RewardScore &accuracy = result.part("accuracy")->score, &form = result.part("format")->score;
     sample.right = std::isnan(accuracy.value) ? accuracy.value : (accuracy.value >= 1 ? 1 : 0);
@@ -128,13 +126,13 @@ class TaskEvaluation {
   std::optional<ChatTemplate> format_;
   RewardSet rewards_;
   std::vector<Question> questions_;
-  std::unordered_map<RequestId, std::pair<size_t, size_t>> running_;
+  NewEpisode episode_;  // empty: no tools
 };
 
 QuestionSamples samples_of(const Task& task, const Question& question, const EvalOptions& o) {
   QuestionSamples out{.id = task.id};
   std::vector<std::string> answers;
-  for (const Sample& sample : question.samples)
+  for (const Judged& sample : question.samples)
     out.right.push_back(sample.right), answers.push_back(sample.answer);
   const AnswerProfile profile = answer_profile(o.profile);
   out.answers = answer_classes(answers, [&](const std::string& a, const std::string& b) {
@@ -150,13 +148,14 @@ void write_results(const std::string& path, const TaskEvaluation& run,
     const Task& task = run.tasks()[q];
     Json line{{"id", task.id}, {"answer", task.answer}, {"samples", Json::array()}};
     for (size_t s = 0; s < found[q].right.size(); ++s) {
-      const Sample& sample = run.questions()[q].samples[s];
-      Json one{{"text", sample.completion.text}, {"right", nullptr}, {"verdict", sample.verdict}};
+      const Judged& sample = run.questions()[q].samples[s];
+      Json one{{"text", sample.sample.text}, {"right", nullptr}, {"verdict", sample.verdict}};
       if (!std::isnan(sample.right)) one["right"] = sample.right;
       one["format"] = sample.form;
       one["class"] = found[q].answers[s];
-      one["tokens"] = sample.completion.ids.size();
-      one["finish"] = sample.finish;
+      one["tokens"] = num_tokens(sample);
+      one["finish"] = name(sample.sample.reason);
+      if (sample.sample.turns > 0) one["turns"] = sample.sample.turns, one["calls"] = sample.sample.calls;
       line["samples"].push_back(std::move(one));
     }
     file.write(dump_json(line) + "\n");
@@ -182,9 +181,9 @@ Figures figures_of(const TaskEvaluation& run, const std::vector<QuestionSamples>
     int64_t right = 0;
     double form = 0, cut = 0, tokens = 0;
     for (size_t s = 0; s < one.right.size(); ++s) {
-      const Sample& sample = run.questions()[q].samples[s];
+      const Judged& sample = run.questions()[q].samples[s];
       right += one.right[s] == 1, form += sample.form, cut += !sample.completion.stopped;
-      tokens += static_cast<double>(sample.completion.ids.size());
+      tokens += static_cast<double>(num_tokens(sample));
     }
     const auto share = [&](double sum) { return sum / static_cast<double>(n); };
     add(cat("avg@", n), share(static_cast<double>(right)));
@@ -202,7 +201,7 @@ void print_figures(const EvalOptions& o, const TaskEvaluation& run, const Figure
   std::map<std::string, int64_t> verdicts;
   int64_t unscorable = 0;
   for (const Question& question : run.questions())
-    for (const Sample& sample : question.samples)
+    for (const Judged& sample : question.samples)
       ++verdicts[sample.verdict], unscorable += std::isnan(sample.right);
   if (o.json) {
     Json out{{"model", o.model}, {"task", o.task}, {"tasks", run.tasks().size()}, {"samples", o.samples}};

@@ -94,6 +94,14 @@ void tokenizer_and_json(CLI::App& app, TokenizerOptions& o) {
   json_flag(app, o.json);
 }
 
+void tools_flag(CLI::App& app, std::vector<std::string>& tools, const std::string& before) {
+  app.add_option("--tools", tools, before + "calculator, python, shell, search, read, note; apart by commas")
+      ->type_name("NAMES")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->capture_default_str();
+}
+
 }  // namespace
 
 Speculation speculation_of(const std::string& word) {
@@ -133,11 +141,7 @@ void add_run(CLI::App& app, RunOptions& o) {
 void add_agent(CLI::App& app, AgentOptions& o) {
   model(app, o.model);
   app.add_option("-p,--prompt", o.task, "the task")->type_name("TEXT")->required();
-  app.add_option("--tools", o.tools, "calculator, python, shell, search, read, note; apart by commas")
-      ->type_name("NAMES")
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->capture_default_str();
+  tools_flag(app, o.tools, "");
   file_flag(app, "--documents", o.documents, "folder that search and read see", "DIR");
   file_flag(app, "--transcript", o.transcript, "file for what happened, a JSON object a line");
   count_flag(app, "--turns", o.turns, "of the model at most");
@@ -239,6 +243,10 @@ void add_eval(CLI::App& app, EvalOptions& o) {
   choice_flag(app, "--template", o.chat_template,
               "task: chat format instead of the tokenizer's own; none: prompts are continued as text",
               template_names_or_none());
+  tools_flag(app, o.tools, "task: that the model may call, ");
+  file_flag(app, "--documents", o.documents, "task: folder that search and read see", "DIR");
+  count_flag(app, "--turns", o.turns, "task: of an answer with tools");
+  app.add_flag("--untold-tools", o.untold_tools, "task: the prompt does not tell the tools");
   file_flag(app, "--out", o.out, "task: results to write, JSONL");
   count_or_zero_flag(app, "--length", o.length, "tokens per row; 0: 512, or the model's context");
   count_or_zero_flag(app, "--rows", o.rows, "at most this many rows, at even distances; 0: all");

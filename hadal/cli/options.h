@@ -165,8 +165,12 @@ struct EvalOptions {
   double top_p = 0.95;
   uint64_t seed = 0;
   std::string profile = "evaluation", chat_template;
-  int64_t length = 0;  // tokens a row; 0: 512, or the model's context if that is less
-  int64_t rows = 0;    // at most this many, at even distances; 0: all
+  std::vector<std::string> tools;  // task: that the model may call
+  std::string documents;           // folder of search and read; "": none
+  bool untold_tools = false;       // they do not stand in the prompt
+  int64_t turns = 8;               // of an answer with tools
+  int64_t length = 0;              // tokens a row; 0: 512, or the model's context if that is less
+  int64_t rows = 0;                // at most this many, at even distances; 0: all
   std::string cache_dtype = "auto";
   int64_t threads = 0;
   bool json = false;

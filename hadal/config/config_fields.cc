@@ -98,12 +98,21 @@ bool take(const std::string& text, std::string& out) {
   out = text;
   return true;
 }
+// Apart by commas, those within the braces of JSON aside.
 bool take(const std::string& text, std::vector<std::string>& out) {
   out.clear();
-  std::istringstream parts(text);
-  for (std::string part; std::getline(parts, part, ',');)
-    if (!part.empty()) out.push_back(part);
-  return true;
+  std::string part;
+  int64_t depth = 0;
+  for (const char c : text + ",") {
+    depth += (c == '{') - (c == '}');
+    if (c != ',' || depth > 0) {
+      part += c;
+    } else if (!part.empty()) {
+      out.push_back(part);
+      part.clear();
+    }
+  }
+  return depth == 0;
 }
 
 std::string quoted(const std::string& text) {

@@ -1,12 +1,11 @@
 #include "hadal/posttrain/answer_groups.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <thread>
 
+#include "hadal/base/check.h"
 #include "hadal/base/clock.h"
 #include "hadal/base/sha256.h"
 #include "hadal/base/text.h"
@@ -26,16 +25,6 @@ std::string prefill_of(const ChatTemplate& format) {
   return at == text.npos ? "" : text.substr(at + kAssistant.size());
 }
 
-Completion completion_of(const Sample& sample, const std::string& prefill) {
-  Completion out{.text = sample.text,
-                 .ids = sample.ids,
-                 .num_tokens = std::ssize(sample.ids),
-                 .stopped = sample.stopped(),
-                 .prefill = prefill};
-  if (sample.reason == FinishReason::kEndToken) out.ids.pop_back();
-  return out;
-}
-
 double mean_of(const std::vector<double>& values) {
   double sum = 0;
   for (const double x : values) sum += x;
@@ -50,6 +39,17 @@ double deviation_of(const std::vector<double>& values) {
 }
 
 }  // namespace
+
+Completion completion_of(const Sample& sample, const std::string& prefill) {
+  const auto turn = static_cast<std::ptrdiff_t>(sample.turn_ids);
+  Completion out{.text = sample.text.substr(sample.turn_text),
+                 .ids = {sample.ids.begin() + turn, sample.ids.end()},
+                 .num_tokens = sample.num_written(),
+                 .stopped = sample.stopped()};
+  if (sample.turn_ids == 0) out.prefill = prefill;  // it stands before the first turn
+  if (sample.reason == FinishReason::kEndToken) out.ids.pop_back();
+  return out;
+}
 
 std::vector<ChatMessage> messages_of(const Task& task) {
   if (!task.messages.empty()) return parse_chat_messages(task.messages, "task " + task.id);
@@ -111,26 +111,14 @@ std::vector<double> AnswerGroup::rewards() const {
 }
 
 std::vector<ScoredAnswer> score_all(std::vector<Sample> samples, const std::vector<const Task*>& tasks,
-                                    const std::string& prefill, const ScoreAnswer& score, int threads) {
-  std::vector<ScoredAnswer> out(samples.size());
-  std::vector<std::exception_ptr> errors(samples.size());
-  std::atomic<size_t> next{0};
-  const auto work = [&] {
-    for (size_t i = next++; i < samples.size(); i = next++) {
-      try {
-        out[i].reward = score(*tasks[i], completion_of(samples[i], prefill));
-      } catch (...) {
-        errors[i] = std::current_exception();
-      }
-      out[i].sample = std::move(samples[i]);
-    }
-  };
-  std::vector<std::thread> others;
-  for (int i = 1; i < threads; ++i) others.emplace_back(work);
-  work();
-  for (std::thread& thread : others) thread.join();
-  for (const std::exception_ptr& error : errors)
-    if (error) std::rethrow_exception(error);
+                                    const std::string& prefill, const ScoreAnswers& score) {
+  std::vector<Completion> completions;
+  for (const Sample& sample : samples) completions.push_back(completion_of(sample, prefill));
+  std::vector<RewardResult> rewards = score(tasks, completions);
+  HADAL_CHECK(rewards.size() == samples.size()) << rewards.size() << " " << samples.size();
+  std::vector<ScoredAnswer> out;
+  for (size_t i = 0; i < samples.size(); ++i)
+    out.push_back({.sample = std::move(samples[i]), .reward = std::move(rewards[i])});
   return out;
 }
 
@@ -138,8 +126,8 @@ namespace {
 
 // `count` groups of draws from `draw` on.
 std::vector<AnswerGroup> sample_groups(Engine& engine, const PromptTasks& tasks, const GrpoConfig& config,
-                                       const ScoreAnswer& score, int64_t draw, int64_t count,
-                                       GroupBatch& times) {
+                                       const ScoreAnswers& score, const NewEpisode& episode, int64_t draw,
+                                       int64_t count, GroupBatch& times) {
   const int64_t G = config.rollout.group_size;
   std::vector<SampleRequest> requests;
   std::vector<const Task*> task_of;
@@ -152,11 +140,9 @@ std::vector<AnswerGroup> sample_groups(Engine& engine, const PromptTasks& tasks,
     task_of.push_back(&tasks.task(task));
   }
   const double start = now_seconds();
-  std::vector<Sample> samples = sample_all(engine, requests);
+  std::vector<Sample> samples = sample_all(engine, requests, episode);
   const double sampled = now_seconds();
-  const auto threads = static_cast<int>(config.run.threads);
-  std::vector<ScoredAnswer> answers =
-      score_all(std::move(samples), task_of, tasks.prefill(), score, std::max(1, threads));
+  std::vector<ScoredAnswer> answers = score_all(std::move(samples), task_of, tasks.prefill(), score);
   times.rollout_seconds += sampled - start, times.reward_seconds += now_seconds() - sampled;
   std::vector<AnswerGroup> groups;
   for (int64_t k = 0; k < count; ++k) {
@@ -182,7 +168,7 @@ void fill_advantages(std::vector<AnswerGroup>& groups, const GrpoConfig& config)
 }  // namespace
 
 GroupBatch collect_groups(Engine& engine, const PromptTasks& tasks, const GrpoConfig& config,
-                          const ScoreAnswer& score, int64_t draw) {
+                          const ScoreAnswers& score, int64_t draw, const NewEpisode& episode) {
   GroupBatch batch;
   std::vector<AnswerGroup> equal;  // kept for the places that nothing better is found for
   batch.next_draw = draw;
@@ -190,7 +176,8 @@ GroupBatch collect_groups(Engine& engine, const PromptTasks& tasks, const GrpoCo
   for (int64_t round = 0; round < config.rollout.dynamic_rounds; ++round) {
     const int64_t missing = wanted - std::ssize(batch.groups);
     if (missing == 0) break;
-    for (AnswerGroup& group : sample_groups(engine, tasks, config, score, batch.next_draw, missing, batch)) {
+    for (AnswerGroup& group :
+         sample_groups(engine, tasks, config, score, episode, batch.next_draw, missing, batch)) {
       const bool keep = config.rollout.dynamic_rounds == 1 || group_differs(group.rewards());
       (keep ? batch.groups : equal).push_back(std::move(group));
     }
@@ -211,7 +198,7 @@ void add_lengths(const std::vector<AnswerGroup>& groups, ValuesRecord& into) {
   std::vector<double> all, ended;
   for (const AnswerGroup& group : groups)
     for (const ScoredAnswer& answer : group.answers) {
-      all.push_back(static_cast<double>(answer.sample.ids.size()));
+      all.push_back(static_cast<double>(answer.sample.num_written()));
       if (answer.sample.stopped()) ended.push_back(all.back());
     }
   const auto add = [&](const std::string& name, const std::vector<double>& x) {
@@ -224,6 +211,20 @@ void add_lengths(const std::vector<AnswerGroup>& groups, ValuesRecord& into) {
   add("length", all), add("terminated_length", ended);
   into.values.emplace_back("completions/clipped_ratio",
                            1 - static_cast<double>(ended.size()) / static_cast<double>(all.size()));
+}
+
+void add_tools(const std::vector<AnswerGroup>& groups, ValuesRecord& into) {
+  double calls = 0, failed = 0, turns = 0, answers = 0;
+  for (const AnswerGroup& group : groups)
+    for (const ScoredAnswer& answer : group.answers) {
+      const Sample& sample = answer.sample;
+      calls += static_cast<double>(sample.calls), failed += static_cast<double>(sample.failed_calls);
+      turns += static_cast<double>(sample.turns), ++answers;
+    }
+  if (turns == 0) return;
+  into.values.emplace_back("tools/call_frequency", calls / answers);
+  into.values.emplace_back("tools/failure_frequency", calls > 0 ? failed / calls : 0);
+  into.values.emplace_back("completions/mean_turns", turns / answers);
 }
 
 }  // namespace
@@ -265,6 +266,7 @@ void add_group_values(const std::vector<AnswerGroup>& groups, ValuesRecord& into
   add("answers", static_cast<double>(deviations.size() * groups.front().answers.size()));
   add("unscorable", static_cast<double>(unscorable)), add("adv/min", low), add("adv/max", high);
   add_lengths(groups, into);
+  add_tools(groups, into);
   for (const auto& [name, count] : verdicts) add("verdict/" + name, static_cast<double>(count));
 }
 
@@ -289,7 +291,7 @@ std::string completion_line(int64_t step, const Task& task, const ScoredAnswer& 
 }
 
 ValuesRecord measure_tasks(Engine& engine, const PromptTasks& tasks, const GrpoConfig& config,
-                           const ScoreAnswer& score) {
+                           const ScoreAnswers& score, const NewEpisode& episode) {
   const int64_t n = std::min(tasks.size(), config.eval.tasks), k = config.eval.samples;
   std::vector<SampleRequest> requests;
   std::vector<const Task*> task_of;
@@ -301,18 +303,22 @@ ValuesRecord measure_tasks(Engine& engine, const PromptTasks& tasks, const GrpoC
       requests.push_back({tasks.prompt(i), sampling, config.rollout.max_tokens});
       task_of.push_back(&tasks.task(i));
     }
-  const auto threads = static_cast<int>(config.run.threads);
-  const auto answers =
-      score_all(sample_all(engine, requests), task_of, tasks.prefill(), score, std::max(1, threads));
+  const auto answers = score_all(sample_all(engine, requests, episode), task_of, tasks.prefill(), score);
   std::vector<double> greedy, sampled, reward;
+  std::map<std::string, std::vector<double>> parts;  // of the greedy answers
   for (size_t i = 0; i < answers.size(); ++i) {
     const bool is_greedy = static_cast<int64_t>(i) % (k + 1) == 0;
     (is_greedy ? greedy : sampled).push_back(answers[i].right());
-    if (is_greedy && answers[i].reward.scorable()) reward.push_back(answers[i].reward.total);
+    if (!is_greedy) continue;
+    if (answers[i].reward.scorable()) reward.push_back(answers[i].reward.total);
+    for (const RewardPart& part : answers[i].reward.parts)
+      if (!std::isnan(part.score.value)) parts[part.name].push_back(part.score.value);
   }
   ValuesRecord out{.kind = "rl_eval", .values = {{"accuracy/greedy", mean_of(greedy)}}};
   if (k > 0) out.values.emplace_back("accuracy/sampled", mean_of(sampled));
   out.values.emplace_back("reward/greedy", mean_of(reward));
+  for (const auto& [name, values] : parts)
+    out.values.emplace_back("rewards/" + name + "/mean", mean_of(values));
   out.values.emplace_back("tasks", static_cast<double>(n));
   return out;
 }

@@ -2,6 +2,7 @@
 #pragma once
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -12,8 +13,9 @@
 
 namespace hadal {
 
-// What an answer is worth: a RewardSet's score, or anything of the same form. Called from several threads.
-using ScoreAnswer = std::function<RewardResult(const Task&, const Completion&)>;
+// What answers to tasks are worth, all of a step at once: a RewardSet's score_all, or anything of that form.
+using ScoreAnswers =
+    std::function<std::vector<RewardResult>(std::span<const Task* const>, std::span<const Completion>)>;
 
 // A task's turns; a plain prompt is a user's.
 std::vector<ChatMessage> messages_of(const Task& task);
@@ -71,13 +73,16 @@ struct GroupBatch {
 };
 
 // Samples and scores rollout.prompts groups from draw `draw` on, and fills in their advantages. With
-// rollout.dynamic_rounds groups of equal rewards are replaced while there are rounds.
+// rollout.dynamic_rounds groups of equal rewards are replaced while there are rounds. `episode`: as of
+// sample_all().
 GroupBatch collect_groups(Engine& engine, const PromptTasks& tasks, const GrpoConfig& config,
-                          const ScoreAnswer& score, int64_t draw);
+                          const ScoreAnswers& score, int64_t draw, const NewEpisode& episode = {});
 
-// Answers scored by `threads` threads.
+// An answer as rewards see it: of several turns the last one. `prefill`: what stood before the first.
+Completion completion_of(const Sample& sample, const std::string& prefill);
+
 std::vector<ScoredAnswer> score_all(std::vector<Sample> samples, const std::vector<const Task*>& tasks,
-                                    const std::string& prefill, const ScoreAnswer& score, int threads);
+                                    const std::string& prefill, const ScoreAnswers& score);
 
 // Of a step, under TRL's names, and ours.
 void add_group_values(const std::vector<AnswerGroup>& groups, ValuesRecord& into);
@@ -87,6 +92,6 @@ std::string completion_line(int64_t step, const Task& task, const ScoredAnswer& 
 
 // Greedy answers to the first `config.eval.tasks` tasks, and sampled ones.
 ValuesRecord measure_tasks(Engine& engine, const PromptTasks& tasks, const GrpoConfig& config,
-                           const ScoreAnswer& score);
+                           const ScoreAnswers& score, const NewEpisode& episode = {});
 
 }  // namespace hadal

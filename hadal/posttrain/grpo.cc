@@ -29,10 +29,10 @@ void mix_in(const ModelConfig& config, ModelWeights& into, const ModelWeights& f
   });
 }
 
-// The engine's word and the scorer's on every token must be the same bits: one policy.
+// The engine's word and the scorer's on every token it wrote must be the same bits: one policy.
 void require_same_logps(const Sample& sample, const ScoredSample& scored) {
   for (size_t t = 0; t < sample.ids.size(); ++t)
-    if (sample.logp[t] != scored.logp[t])
+    if (sample.is_written(t) && sample.logp[t] != scored.logp[t])
       throw Error(ErrorCode::kInternal,
                   cat("[posttrain.grpo] token ", t, " of an answer has log probability ", sample.logp[t],
                       " when sampled and ", scored.logp[t], " when computed again: they must be equal. The ",
@@ -43,7 +43,7 @@ void require_same_logps(const Sample& sample, const ScoredSample& scored) {
 
 GrpoTrainer::GrpoTrainer(const GrpoConfig& config, const ModelConfig& model, ModelWeights start,
                          Tokenizer tokenizer, const PromptTasks& tasks, const PromptTasks* held_out,
-                         ScoreAnswer score, GrpoHooks hooks)
+                         ScoreAnswers score, GrpoHooks hooks)
     : config_(config),
       tokenizer_(std::move(tokenizer)),
       tasks_(tasks),
@@ -137,7 +137,7 @@ GrpoTrainer::Minibatch GrpoTrainer::minibatch(const std::vector<AnswerGroup>& gr
   for (int64_t g = first; g < last; ++g)
     for (const ScoredAnswer& answer : groups[static_cast<size_t>(g)].answers) {
       ++out.divisor.completions;
-      out.divisor.tokens += is_masked(answer) ? 0 : std::ssize(answer.sample.ids);
+      out.divisor.tokens += is_masked(answer) ? 0 : answer.sample.num_written();
       if (!trains(answer)) continue;
       const ScoredSample* reference = reference_ ? &scores.reference[next] : nullptr;
       out.samples.push_back({&answer.sample, &scores.old[next], reference, answer.advantage});
@@ -241,7 +241,7 @@ void GrpoTrainer::warn(const ValuesRecord& values) {
 bool GrpoTrainer::step() {
   const double start = now_seconds();
   Engine engine = make_engine();
-  GroupBatch batch = collect_groups(engine, tasks_, config_, score_, counters_.next_row);
+  GroupBatch batch = collect_groups(engine, tasks_, config_, score_, counters_.next_row, hooks_.episode);
   const EngineStats stats = engine.stats();
   ValuesRecord values{.kind = "rl", .step = counters_.step + 1};
   TimingRecord timing{.step = counters_.step + 1};
@@ -273,7 +273,7 @@ bool GrpoTrainer::step() {
 void GrpoTrainer::measure() {
   if (!held_out_) return;
   Engine engine = make_engine();
-  ValuesRecord values = measure_tasks(engine, *held_out_, config_, score_);
+  ValuesRecord values = measure_tasks(engine, *held_out_, config_, score_, hooks_.episode);
   values.step = counters_.step;
   if (hooks_.metrics) hooks_.metrics->add(values);
   if (hooks_.tensorboard) hooks_.tensorboard->add(values);

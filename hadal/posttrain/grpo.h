@@ -18,6 +18,7 @@ namespace hadal {
 
 // Whom the loop tells and asks; all of it optional.
 struct GrpoHooks {
+  NewEpisode episode;  // who replies to the policy's turns, such as tools
   std::function<void(const ValuesRecord&, const TimingRecord&)> report;  // after every step
   std::function<void(const ValuesRecord&)> measured;
   std::function<void(const std::string&)> note;  // what a user should read
@@ -34,7 +35,7 @@ class GrpoTrainer {
   // The config must have passed check(). The model's MTP modules, balance biases and all that the loss does
   // not reach stay as they are. held_out: null: nothing is measured.
   GrpoTrainer(const GrpoConfig& config, const ModelConfig& model, ModelWeights start, Tokenizer tokenizer,
-              const PromptTasks& tasks, const PromptTasks* held_out, ScoreAnswer score, GrpoHooks hooks);
+              const PromptTasks& tasks, const PromptTasks* held_out, ScoreAnswers score, GrpoHooks hooks);
 
   // Goes on from the newest checkpoint that can be used; false: there is none. Throws invalid_argument if the
   // tasks are others.
@@ -77,7 +78,7 @@ class GrpoTrainer {
   Tokenizer tokenizer_;
   const PromptTasks& tasks_;
   const PromptTasks* held_out_;
-  ScoreAnswer score_;
+  ScoreAnswers score_;
   GrpoHooks hooks_;
   Transformer model_;
   AdamW optimizer_;

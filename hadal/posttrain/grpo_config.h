@@ -55,10 +55,14 @@ struct RolloutSection {
   int64_t dynamic_rounds = 1;
   std::string speculation = "off";
   double max_logp_difference = 1e-2;
+  std::vector<std::string> tools;
+  std::string documents;
+  bool tell_tools = true;
+  int64_t turns = 8, calls = 16;
   void fields(auto&& f) {
     f("prompts", prompts, "tasks of a step");
     f("group_size", group_size, "answers to each");
-    f("max_tokens", max_tokens, "of an answer");
+    f("max_tokens", max_tokens, "of an answer, what tools give included");
     f("temperature", temperature, "of sampling");
     f("dynamic_rounds", dynamic_rounds,
       "tasks whose answers all got the same reward are replaced by others, in up to this many rounds in all; "
@@ -66,6 +70,12 @@ struct RolloutSection {
     f("speculation", speculation, "drafts by the MTP module: off, on, auto (while it pays)");
     f("max_logp_difference", max_logp_difference,
       "the run ends if log probabilities of training and sampling differ by more before the first update");
+    f("tools", tools,
+      "that the policy may call: calculator, python, shell, search, read, note (docs/agents.md)");
+    f("documents", documents, "folder of search and read");
+    f("tell_tools", tell_tools, "the tools and how to call them stand in the system message");
+    f("turns", turns, "of an answer with tools: calls in the last one are not made, and it counts as cut");
+    f("calls", calls, "of tools in an answer; one more cuts it");
   }
 };
 

@@ -10,6 +10,7 @@
 #include "hadal/model/network_view.h"
 #include "hadal/posttrain/chat_rows.h"
 #include "hadal/tensor/make.h"
+#include "tests/support/one_by_one.h"
 #include "tests/support/small_model.h"
 #include "tests/support/temporary_folder.h"
 
@@ -76,7 +77,7 @@ struct TestRun {
         metrics(folder),
         completions(folder / "completions.jsonl"),
         trainer(config, policy_model(), random_weights(policy_model(), 3), bytes(), tasks, &held_out,
-                even_tokens,
+                one_by_one(even_tokens),
                 {.report =
                      [left = steps](const ValuesRecord&, const TimingRecord&) mutable {
                        if (--left == 0) throw Killed();
@@ -167,7 +168,7 @@ TEST(Grpo, OtherTasksAreRefusedWhenResumed) {
   TestRun run(folder.path(), small_run(2));
   const PromptTasks others = tasks_of(9, 'c');
   GrpoTrainer trainer(small_run(2), policy_model(), random_weights(policy_model(), 3), bytes(), others,
-                      nullptr, even_tokens, {.checkpoints = &run.store});
+                      nullptr, one_by_one(even_tokens), {.checkpoints = &run.store});
   EXPECT_THROW(trainer.resume(), Error);
 }
 
@@ -258,6 +259,38 @@ TEST(PolicyStep, TheGradientIsThatOfMinusAdvantageTimesLogProbability) {
     if (!want.defined()) continue;
     // The ratio is 1 up to the difference between the training pass and sampling.
     EXPECT_LT((got[i] - want).abs().max().item<double>(), 1e-4 * (1 + want.abs().max().item<double>()));
+  }
+}
+
+// Of answers with replies in them.
+TEST(PolicyStep, TokensThatTheModelDidNotWriteTrainNothingAndCountNowhere) {
+  Answers a;
+  std::vector<std::vector<uint8_t>> written;
+  for (Sample& sample : a.samples) {
+    for (size_t t = 0; t < sample.ids.size(); ++t) sample.written.push_back(t % 3 != 1);
+    written.push_back(sample.written);
+  }
+  GradientWorkers workers(a.model, 1);
+  const PolicyStepResult got = policy_step(workers, a.model.config(), {.row_tokens = 24}, a.policy);
+  const PolicyRows rows = pack_policy_rows(a.model.config(), a.policy, 24, true);
+  AdamW optimizer(a.model, {});
+  const Tensor logp = answer_logps(a.model, rows, a.policy, 1);
+  std::vector<float> factors;
+  int64_t count = 0;
+  for (const auto& row : rows.samples_of)
+    for (const size_t i : row)
+      for (const uint8_t mine : written[i]) {
+        factors.push_back(mine ? static_cast<float>(-a.policy[i].advantage) : 0);
+        count += mine;
+      }
+  EXPECT_EQ(got.tokens, count);
+  ((logp * from_floats(factors)).sum() / static_cast<double>(count)).backward();
+  for (size_t i = 0; i < got.gradients.size(); ++i) {
+    const Tensor& want = optimizer.weights()[i].values.grad();
+    ASSERT_EQ(got.gradients[i].defined(), want.defined()) << optimizer.weights()[i].name;
+    if (!want.defined()) continue;
+    EXPECT_LT((got.gradients[i] - want).abs().max().item<double>(),
+              1e-4 * (1 + want.abs().max().item<double>()));
   }
 }
 

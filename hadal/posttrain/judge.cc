@@ -38,13 +38,15 @@ bool one_is_right(const Judgement& judgement, const JudgedAnswers& item) {
 
 }  // namespace
 
-std::vector<std::vector<Judgement>> Judge::judge(std::span<const JudgedAnswers> items, int64_t first) {
+std::vector<std::vector<Judgement>> Judge::judge(std::span<const JudgedAnswers> items,
+                                                 std::span<const int64_t> draws) {
   const Tokenizer& tokenizer = *engine_.tokenizer();
   const ChatOptions options{.add_generation_prompt = true, .keep_reasoning = true};
   std::vector<SampleRequest> requests;
   std::vector<std::pair<size_t, bool>> asked;  // item, turned
   for (size_t i = 0; i < items.size(); ++i) {
-    const uint64_t seed = sample_seed(config_.seed, first + static_cast<int64_t>(i), -1);
+    const int64_t draw = draws.empty() ? static_cast<int64_t>(i) : draws[i];
+    const uint64_t seed = sample_seed(config_.seed, draw, -1);
     std::shared_ptr<const std::vector<int32_t>> prompts[2];
     for (const bool turned : {false, true})
       prompts[turned] = std::make_shared<const std::vector<int32_t>>(
@@ -58,7 +60,7 @@ std::vector<std::vector<Judgement>> Judge::judge(std::span<const JudgedAnswers> 
         if (((static_cast<uint64_t>(k) + seed) % 2 == 1) != turned) continue;
         SampleRequest request{.prompt = prompts[turned], .max_tokens = config_.max_tokens};
         request.sampling.temperature = static_cast<float>(config_.temperature);
-        request.sampling.seed = sample_seed(config_.seed, first + static_cast<int64_t>(i), k);
+        request.sampling.seed = sample_seed(config_.seed, draw, k);
         requests.push_back(std::move(request)), asked.emplace_back(i, turned);
       }
   }

@@ -26,8 +26,9 @@ class Judge {
 
   // config.votes judgements of each, the responses in their order and turned around by turns, from a first
   // order that a draw decides. What does not fit the context with max_tokens gets none. Samples are a
-  // function of the seed, `first` and the index.
-  std::vector<std::vector<Judgement>> judge(std::span<const JudgedAnswers> items, int64_t first = 0);
+  // function of the seed and the item's draw; no draws: its index.
+  std::vector<std::vector<Judgement>> judge(std::span<const JudgedAnswers> items,
+                                            std::span<const int64_t> draws = {});
 
  private:
   Engine& engine_;

@@ -1,6 +1,7 @@
 #include "hadal/posttrain/model_rewards.h"
 
 #include <cmath>
+#include <map>
 #include <mutex>
 
 #include "hadal/base/random.h"
@@ -31,16 +32,43 @@ class ScalarReward : public Reward {
   }
 
   RewardScore score(const Task& task, const Completion& completion) const override {
-    std::vector<ChatMessage> messages = prompt_messages(task);
-    messages.push_back({.role = "assistant", .content = completion.prefill + completion.text});
-    const std::vector<int32_t> ids[] = {encode_exchange(*model_->tokenizer(), model_->format(), messages)};
-    if (std::ssize(ids[0]) > model_->config().max_positions) return {.verdict = "too_long"};
+    const Task* const tasks[] = {&task};
+    return score_all(tasks, {&completion, 1}, 1)[0];
+  }
+
+  // Equal answers are scored once, the others together.
+  std::vector<RewardScore> score_all(std::span<const Task* const> tasks,
+                                     std::span<const Completion> completions, int) const override {
+    constexpr size_t kTooLong = SIZE_MAX;
+    std::map<std::vector<int32_t>, size_t> place;
+    std::vector<std::vector<int32_t>> asked;
+    std::vector<size_t> place_of;
+    for (size_t i = 0; i < completions.size(); ++i) {
+      std::vector<int32_t> ids = exchange(*tasks[i], completions[i]);
+      const bool fits = std::ssize(ids) <= model_->config().max_positions;
+      place_of.push_back(fits ? place.try_emplace(ids, asked.size()).first->second : kTooLong);
+      if (place_of.back() == asked.size()) asked.push_back(std::move(ids));
+    }
     const std::lock_guard lock(mutex_);
-    const double score = model_->score(ids)[0];
-    return {.value = normalise_ ? model_->normalised(score) : score, .verdict = "scored"};
+    const std::vector<double> scores = model_->score(asked);
+    std::vector<RewardScore> out;
+    for (const size_t at : place_of) {
+      if (at == kTooLong)
+        out.push_back({.verdict = "too_long"});
+      else
+        out.push_back(
+            {.value = normalise_ ? model_->normalised(scores[at]) : scores[at], .verdict = "scored"});
+    }
+    return out;
   }
 
  private:
+  std::vector<int32_t> exchange(const Task& task, const Completion& completion) const {
+    std::vector<ChatMessage> messages = prompt_messages(task);
+    messages.push_back({.role = "assistant", .content = completion.prefill + completion.text});
+    return encode_exchange(*model_->tokenizer(), model_->format(), messages);
+  }
+
   bool normalise_ = true;
   mutable std::mutex mutex_;
   mutable std::optional<RewardModel> model_;
@@ -68,11 +96,36 @@ class JudgeReward : public Reward {
   }
 
   RewardScore score(const Task& task, const Completion& completion) const override {
-    JudgedAnswers item{.prompt = prompt_messages(task), .responses = {completion.prefill + completion.text}};
-    if (task.verifier == "genrm" && !task.answer.empty()) item.reference = task.answer;
-    const auto draw = static_cast<int64_t>(stream_id(item.responses[0] + task.id) >> 1);
+    const Task* const tasks[] = {&task};
+    return score_all(tasks, {&completion, 1}, 1)[0];
+  }
+
+  // A judgement's seed is of the task and the answer: equal ones would be judged alike and are judged once.
+  std::vector<RewardScore> score_all(std::span<const Task* const> tasks,
+                                     std::span<const Completion> completions, int) const override {
+    std::map<std::pair<const Task*, std::string>, size_t> place;
+    std::vector<JudgedAnswers> items;
+    std::vector<int64_t> draws;
+    std::vector<size_t> place_of;
+    for (size_t i = 0; i < completions.size(); ++i) {
+      JudgedAnswers item{.prompt = prompt_messages(*tasks[i]),
+                         .responses = {completions[i].prefill + completions[i].text}};
+      if (tasks[i]->verifier == "genrm" && !tasks[i]->answer.empty()) item.reference = tasks[i]->answer;
+      place_of.push_back(place.try_emplace({tasks[i], item.responses[0]}, items.size()).first->second);
+      if (place_of.back() < items.size()) continue;
+      draws.push_back(static_cast<int64_t>(stream_id(item.responses[0] + tasks[i]->id) >> 1));
+      items.push_back(std::move(item));
+    }
     const std::lock_guard lock(mutex_);
-    const std::vector<Judgement> judgements = judge_->judge({&item, 1}, draw)[0];
+    const std::vector<std::vector<Judgement>> judgements = judge_->judge(items, draws);
+    std::vector<RewardScore> scores, out;
+    for (size_t k = 0; k < items.size(); ++k) scores.push_back(score_of(items[k], judgements[k]));
+    for (const size_t at : place_of) out.push_back(scores[at]);
+    return out;
+  }
+
+ private:
+  static RewardScore score_of(const JudgedAnswers& item, const std::vector<Judgement>& judgements) {
     const Vote vote = count_votes(judgements, item);
     const std::string detail = judgements.empty() ? "" : judgements[0].text;
     if (vote.valid == 0) return {.verdict = judgements.empty() ? "too_long" : "not_valid", .detail = detail};
@@ -82,7 +135,6 @@ class JudgeReward : public Reward {
     return {.value = *vote.match ? 1.0 : 0.0, .verdict = *vote.match ? "right" : "wrong", .detail = detail};
   }
 
- private:
   mutable std::mutex mutex_;
   mutable std::optional<Engine> engine_;
   mutable std::optional<Judge> judge_;

@@ -88,7 +88,7 @@ struct SlotNumbers {
       if (s.reference)
         reference.insert(reference.end(), s.reference->at_temperature.begin(),
                          s.reference->at_temperature.end());
-      mask.insert(mask.end(), old.size(), !s.masked);
+      for (size_t t = 0; t < old.size(); ++t) mask.push_back(!s.masked && s.sample->is_written(t));
       advantage.push_back(s.advantage);
       begin.push_back(std::ssize(old_logp));
     }
@@ -160,7 +160,7 @@ PolicyStepResult policy_step(GradientWorkers& workers, const ModelConfig& model,
   divisor.micro_batches = std::ssize(slots);
   if (divisor.completions == 0) divisor.completions = std::ssize(samples);
   if (divisor.tokens == 0)
-    for (const PolicySample& s : samples) divisor.tokens += s.masked ? 0 : std::ssize(s.sample->ids);
+    for (const PolicySample& s : samples) divisor.tokens += s.masked ? 0 : s.sample->num_written();
   std::vector<PolicyStepResult> parts(slots.size());
   SlotResults sums =
       workers.run(slots, 0, std::ssize(slots), [&](const Transformer& replica, const RowSlot& slot) {

@@ -1,9 +1,11 @@
 #include "hadal/posttrain/reward_step.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "hadal/base/check.h"
 #include "hadal/base/random.h"
+#include "hadal/data/packed_rows.h"
 #include "hadal/data/permutation.h"
 #include "hadal/model/network_view.h"
 #include "hadal/posttrain/preference_loss.h"
@@ -14,23 +16,38 @@
 namespace hadal {
 namespace {
 
-// Sequences filled up behind their end, where nothing before can see.
-struct PaddedRows {
+// Sequences in rows as long as the longest of them, each seeing itself only.
+struct AnswerRows {
   int64_t rows = 0, length = 0;
-  std::vector<int32_t> ids;         // [rows, length]
-  std::vector<int64_t> real, last;  // places of tokens; of each row's last token
+  std::vector<int32_t> ids, segment_start;  // [rows, length]; filler: id 0, its own segment
+  std::vector<int64_t> real, last;          // places of tokens; of each sequence's last token
 };
 
-PaddedRows pad(std::span<const std::vector<int32_t>* const> sequences) {
-  PaddedRows out{.rows = std::ssize(sequences)};
-  for (const auto* ids : sequences) out.length = std::max(out.length, std::ssize(*ids));
+AnswerRows pack(std::span<const std::vector<int32_t>* const> sequences) {
+  std::vector<size_t> order(sequences.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return sequences[a]->size() > sequences[b]->size(); });
+  std::vector<int64_t> sizes;
+  for (const size_t i : order) sizes.push_back(std::ssize(*sequences[i]));
+  HADAL_CHECK(!sizes.empty() && sizes.back() > 0);
+  AnswerRows out{.length = sizes.front()};
+  const std::vector<uint32_t> bin = best_fit_decreasing(sizes, out.length);
+  out.rows = 1 + static_cast<int64_t>(*std::max_element(bin.begin(), bin.end()));
   out.ids.resize(static_cast<size_t>(out.rows * out.length));
-  for (int64_t row = 0; row < out.rows; ++row) {
-    const std::vector<int32_t>& ids = *sequences[static_cast<size_t>(row)];
-    HADAL_CHECK(!ids.empty());
-    std::copy(ids.begin(), ids.end(), out.ids.begin() + row * out.length);
-    for (int64_t i = 0; i < std::ssize(ids); ++i) out.real.push_back(row * out.length + i);
-    out.last.push_back(out.real.back());
+  for (int64_t place = 0; place < out.rows * out.length; ++place)
+    out.segment_start.push_back(static_cast<int32_t>(place % out.length));
+  std::vector<int64_t> filled(static_cast<size_t>(out.rows));
+  out.last.resize(sequences.size());
+  for (size_t k = 0; k < order.size(); ++k) {
+    const std::vector<int32_t>& ids = *sequences[order[k]];
+    int64_t& at = filled[bin[k]];
+    const int64_t begin = static_cast<int64_t>(bin[k]) * out.length + at;
+    std::copy(ids.begin(), ids.end(), out.ids.begin() + begin);
+    std::fill_n(out.segment_start.begin() + begin, ids.size(), static_cast<int32_t>(at));
+    for (int64_t i = 0; i < std::ssize(ids); ++i) out.real.push_back(begin + i);
+    at += std::ssize(ids);
+    out.last[order[k]] = begin + std::ssize(ids) - 1;
   }
   return out;
 }
@@ -50,9 +67,10 @@ ModelWeights reward_weights(const ModelConfig& model, ModelWeights weights, uint
 }
 
 Tensor reward_scores(const Transformer& model, std::span<const std::vector<int32_t>* const> sequences,
-                     const TrainingPass& pass, std::vector<ExpertLoad>* loads) {
-  const PaddedRows rows = pad(sequences);
+                     TrainingPass pass, std::vector<ExpertLoad>* loads) {
+  const AnswerRows rows = pack(sequences);
   const int64_t B = rows.rows, S = rows.length, D = model.config().width;
+  pass.segment_start_BS = from_ids(rows.segment_start).view({B, S});
   Trace trace{.keep_rows = false};
   const Tensor hidden_BSD =
       model.forward(from_ids(rows.ids).view({B, S}), nullptr, &trace, MlaForm::kAuto, pass);

@@ -21,9 +21,10 @@ struct RewardStepConfig {
 // 1/(D + 1).
 ModelWeights reward_weights(const ModelConfig& model, ModelWeights weights, uint64_t seed);
 
-// Scores of sequences by the training pass, differentiable, [B]. Loads of the MoE layers: of real tokens.
+// Scores of sequences by the training pass, several in a row of the longest's length, differentiable, [X].
+// Loads of the MoE layers: of real tokens.
 Tensor reward_scores(const Transformer& model, std::span<const std::vector<int32_t>* const> sequences,
-                     const TrainingPass& pass = {}, std::vector<ExpertLoad>* loads = nullptr);
+                     TrainingPass pass = {}, std::vector<ExpertLoad>* loads = nullptr);
 
 // Forward and backward of some pairs of a step of `step_pairs`; the loss is their share of its mean. Both
 // answers go through one pass, softmax and sigmoid are fp32 and double.

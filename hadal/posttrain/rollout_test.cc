@@ -11,6 +11,7 @@
 #include "hadal/posttrain/answer_groups.h"
 #include "hadal/posttrain/scorer.h"
 #include "tests/support/golden.h"
+#include "tests/support/one_by_one.h"
 
 namespace hadal {
 namespace {
@@ -36,7 +37,7 @@ std::vector<SampleRequest> requests(int64_t prompt_tokens, double temperature) {
       ids.push_back(static_cast<int32_t>(5 + (i * 7 + p) % 200));
     const auto prompt = std::make_shared<const std::vector<int32_t>>(ids);
     for (int64_t k = 0; k < 4; ++k)
-      out.push_back({prompt, {.temperature = temperature, .seed = sample_seed(1, p, k)}, 6 + k});
+      out.push_back({prompt, {.temperature = temperature, .seed = sample_seed(1, p, k)}, 6 + k, true});
   }
   return out;
 }
@@ -115,6 +116,91 @@ TEST(Rollout, TheEndTokenIsAmongTheSampledTokens) {
   EXPECT_TRUE(sample.stopped());
 }
 
+// Sampling in which the end token is likely, so that turns end.
+std::vector<SampleRequest> short_turns(const Engine& engine, int64_t max_tokens) {
+  std::vector<SampleRequest> out = requests(70, 1.0);
+  for (SampleRequest& request : out) {
+    request.sampling.logit_bias = {{static_cast<int32_t>(engine.model().eos_ids.at(0)), 4.f}};
+    request.max_tokens = max_tokens;
+  }
+  return out;
+}
+
+// Replies 7, 8, 9 to the first two turns; the third is the answer. Turns come without their end token.
+Episode two_replies() {
+  return [replies = 0](std::span<const int32_t> turn) mutable -> std::optional<Reply> {
+    const auto end = static_cast<int32_t>(open_network(model_folder()).config.eos_ids.at(0));
+    EXPECT_EQ(std::count(turn.begin(), turn.end(), end), 0);
+    if (++replies > 2) return std::nullopt;
+    return Reply{.ids = {7, 8, 9}, .text = "789", .calls = 1, .failed_calls = replies == 2};
+  };
+}
+
+TEST(Rollout, RepliesStandBetweenTheTurnsAndAreNotTheModels) {
+  Engine engine = engine_of();
+  const int32_t end = static_cast<int32_t>(engine.model().eos_ids.at(0));
+  int64_t whole = 0;
+  for (const Sample& sample : sample_all(engine, short_turns(engine, 60), two_replies)) {
+    if (!sample.stopped()) continue;
+    ++whole;
+    EXPECT_EQ(sample.turns, 3);
+    EXPECT_EQ(sample.calls, 2);
+    EXPECT_EQ(sample.failed_calls, 1);
+    EXPECT_EQ(sample.num_written(), std::ssize(sample.ids) - 6);
+    ASSERT_EQ(sample.written.size(), sample.ids.size());
+    std::vector<int32_t> replies;
+    for (size_t t = 0; t < sample.ids.size(); ++t) {
+      if (sample.is_written(t)) continue;
+      replies.push_back(sample.ids[t]);
+      if (sample.is_written(t - 1)) EXPECT_EQ(sample.ids[t - 1], end);
+    }
+    EXPECT_EQ(replies, (std::vector<int32_t>{7, 8, 9, 7, 8, 9}));
+    EXPECT_EQ(sample.ids.back(), end);
+    EXPECT_EQ(sample.ids[sample.turn_ids - 1], 9);
+  }
+  EXPECT_GT(whole, 6);
+}
+
+TEST(Rollout, TurnsGoOnFromTheVeryTokensWithTheProbabilitiesOfOnePass) {
+  Engine engine = engine_of(), narrow = engine_of(Speculation::kOff, 1),
+         drafting = engine_of(Speculation::kOn);
+  const auto asked = short_turns(engine, 60);
+  const std::vector<Sample> samples = sample_all(engine, asked, two_replies),
+                            alone = sample_all(narrow, asked, two_replies),
+                            drafted = sample_all(drafting, asked, two_replies);
+  Scorer scorer(open_network(model_folder()), 1);
+  const std::vector<ScoredSample> scored = scorer.score(pointers(samples), 1.0);
+  const auto A = static_cast<size_t>(engine.model().moe.top_k), layers = scored[0].experts.size();
+  for (size_t i = 0; i < samples.size(); ++i) {
+    const Sample& sample = samples[i];
+    EXPECT_EQ(sample.ids, alone[i].ids);
+    EXPECT_EQ(sample.ids, drafted[i].ids);
+    const size_t before = sample.prompt->size() - 1;
+    for (size_t t = 0; t < sample.ids.size(); ++t) {
+      if (!sample.is_written(t)) continue;
+      EXPECT_EQ(sample.logp[t], scored[i].logp[t]) << i << " " << t;
+      for (size_t k = 0; k < layers * A; ++k)
+        EXPECT_EQ(sample.experts[t * layers * A + k], scored[i].experts[k / A][(before + t) * A + k % A]);
+    }
+  }
+}
+
+TEST(Rollout, AReplyWithoutRoomAndOneThatCutsEndTheAnswerAsCut) {
+  Engine engine = engine_of();
+  for (const Sample& sample : sample_all(engine, short_turns(engine, 3), two_replies)) {
+    EXPECT_FALSE(sample.stopped());
+    EXPECT_EQ(sample.turns, 1);
+    EXPECT_TRUE(sample.written.empty());
+  }
+  const NewEpisode cuts = [] {
+    return [](std::span<const int32_t>) { return std::optional<Reply>({.calls = 5, .is_cut = true}); };
+  };
+  for (const Sample& sample : sample_all(engine, short_turns(engine, 60), cuts)) {
+    EXPECT_FALSE(sample.stopped());
+    EXPECT_EQ(sample.calls, sample.ids.back() == static_cast<int32_t>(engine.model().eos_ids.at(0)) ? 5 : 0);
+  }
+}
+
 TEST(Rollout, SeedsDifferByDrawAndSample) {
   std::set<uint64_t> seen;
   for (int64_t draw = -3; draw < 20; ++draw)
@@ -162,9 +248,9 @@ TEST(AnswerGroups, TasksThatAreTooLongAreCountedAndLeftOut) {
 TEST(AnswerGroups, GroupsOfEqualRewardsAreReplacedWhileThereAreRounds) {
   const PromptTasks tasks = tasks_of(20);
   // Only tasks of an even number get rewards that differ.
-  const ScoreAnswer score = [](const Task& task, const Completion& c) {
+  const ScoreAnswers score = one_by_one([](const Task& task, const Completion& c) {
     return reward_of(std::stoll(task.id) % 2 == 0 && !c.ids.empty() ? c.ids[0] : 0);
-  };
+  });
   GrpoConfig config = group_config();
   Engine engine = engine_of();
   EXPECT_EQ(collect_groups(engine, tasks, config, score, 0).next_draw, 4);
@@ -180,8 +266,9 @@ TEST(AnswerGroups, WithNothingToLearnTheRoundsEndAndTheGroupsStay) {
   GrpoConfig config = group_config();
   config.rollout.dynamic_rounds = 3;
   Engine engine = engine_of();
-  const GroupBatch batch = collect_groups(
-      engine, tasks_of(20), config, [](const Task&, const Completion&) { return reward_of(0); }, 0);
+  const GroupBatch batch =
+      collect_groups(engine, tasks_of(20), config,
+                     one_by_one([](const Task&, const Completion&) { return reward_of(0); }), 0);
   EXPECT_EQ(batch.groups.size(), 4u);
   EXPECT_EQ(batch.next_draw, 12);
   for (const ScoredAnswer& answer : batch.groups[0].answers) EXPECT_EQ(answer.advantage, 0);
@@ -191,12 +278,10 @@ TEST(AnswerGroups, ValuesCountWhatHappened) {
   GrpoConfig config = group_config();
   Engine engine = engine_of();
   int64_t calls = 0;
-  config.run.threads = 1;  // the calls in order
-  const GroupBatch batch = collect_groups(
-      engine, tasks_of(20), config,
-      [&](const Task&, const Completion&) { return reward_of(calls++ < 3  ? 1
-                                                             : calls == 5 ? NAN
-                                                                          : 0); }, 0);
+  const ScoreAnswers score = one_by_one([&](const Task&, const Completion&) {
+    return reward_of(calls++ < 3 ? 1 : calls == 5 ? NAN : 0);
+  });
+  const GroupBatch batch = collect_groups(engine, tasks_of(20), config, score, 0);
   ValuesRecord values;
   add_group_values(batch.groups, values);
   EXPECT_DOUBLE_EQ(*values.get("reward"), 3.0 / 11);
@@ -208,6 +293,39 @@ TEST(AnswerGroups, ValuesCountWhatHappened) {
   EXPECT_EQ(*values.get("verdict/test/right"), 3);
   EXPECT_EQ(*values.get("completions/clipped_ratio"), 1);
   EXPECT_EQ(*values.get("completions/mean_length"), 5);
+}
+
+TEST(AnswerGroups, OfSeveralTurnsTheLastIsJudgedAndCallsAreCounted) {
+  Sample sample{.prompt = std::make_shared<const std::vector<int32_t>>(std::vector<int32_t>{5}),
+                .ids = {10, 1, 7, 8, 11, 12, 1},
+                .text = "call reply answer",
+                .reason = FinishReason::kEndToken,
+                .written = {1, 1, 0, 0, 1, 1, 1},
+                .turn_ids = 4,
+                .turn_text = 11,
+                .turns = 2,
+                .calls = 2,
+                .failed_calls = 1};
+  Sample direct{.ids = {10, 1}, .text = "answer", .reason = FinishReason::kEndToken, .turns = 1};
+  const Task task;
+  std::vector<Completion> seen;
+  const ScoreAnswers score = one_by_one([&](const Task&, const Completion& c) {
+    seen.push_back(c);
+    return reward_of(1);
+  });
+  std::vector<AnswerGroup> groups(1);
+  groups[0].answers = score_all({sample, direct}, {&task, &task}, "<think>", score);
+  EXPECT_EQ(seen[0].text, "answer");
+  EXPECT_EQ(seen[0].prefill, "");
+  EXPECT_EQ(seen[0].ids, (std::vector<int32_t>{11, 12}));
+  EXPECT_EQ(seen[0].num_tokens, 5);
+  EXPECT_EQ(seen[1].prefill, "<think>");
+  ValuesRecord values;
+  add_group_values(groups, values);
+  EXPECT_EQ(*values.get("tools/call_frequency"), 1);
+  EXPECT_EQ(*values.get("tools/failure_frequency"), 0.5);
+  EXPECT_EQ(*values.get("completions/mean_turns"), 1.5);
+  EXPECT_EQ(*values.get("completions/mean_length"), 3.5);
 }
 
 ValuesRecord healthy() {
@@ -268,6 +386,17 @@ TEST(GrpoConfig, MistakesAreNamed) {
             std::string::npos);
   EXPECT_NE(error_of([](GrpoConfig& c) { apply_profile(c, "dapoo"); }).find("did you mean \"dapo\"?"),
             std::string::npos);
+}
+
+TEST(GrpoConfig, RewardsOnTheCommandLineMayBeJson) {
+  GrpoConfig c;
+  const auto set = [&](const std::string& text) {
+    set_field(fields_of(c), "tasks.rewards", text, "the command line", kGrpoDialect);
+  };
+  set(R"(accuracy,{"name":"judge","path":"j","votes":2},format:0.1)");
+  EXPECT_EQ(c.tasks.rewards,
+            (std::vector<std::string>{"accuracy", R"({"name":"judge","path":"j","votes":2})", "format:0.1"}));
+  EXPECT_THROW(set(R"({"name":"judge",)"), Error);
 }
 
 TEST(GrpoConfig, TomlGivesTheSameConfigurationBack) {

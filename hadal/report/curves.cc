@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <set>
 
 #include "hadal/base/text.h"
 #include "hadal/report/chart.h"
@@ -47,12 +48,16 @@ struct NamedChart {
   std::vector<std::pair<const char*, const char*>> names;
   double scale = 1;
 };
+constexpr const char* kRewardTitle = "Reward";  // its parts follow
+// Of the name of a part's value: rewards/format/mean.
+constexpr std::string_view kPart = "rewards/", kMean = "/mean";
+
 const std::vector<NamedChart> kNamedCharts = {
     {"Right answers on held-out tasks, %",
      "rl_eval",
      {{"accuracy/greedy", "greedy"}, {"accuracy/sampled", "sampled"}},
      100},
-    {"Reward", "rl", {{"reward", ""}}},
+    {kRewardTitle, "rl", {{"reward", ""}}},
     {"Right answers in training, %", "rl", {{"accuracy_train", ""}}, 100},
     {"Loss of the policy", "rl", {{"loss", ""}}},
     {"KL to the reference, nats a token", "rl", {{"kl", ""}}},
@@ -85,8 +90,11 @@ class Page {
     for (const Chart& chart : {loss(), learning_rate(), grad_norm(), throughput(), mfu(), max_vio(),
                                mtp_loss(), mtp_acceptance(), bits_per_byte()})
       if (has_points(chart)) out += chart_html(chart);
-    for (const NamedChart& named : kNamedCharts)
+    for (const NamedChart& named : kNamedCharts) {
       if (const Chart chart = named_chart(named); has_points(chart)) out += chart_html(chart);
+      if (named.title != kRewardTitle) continue;
+      for (const std::string& part : reward_parts()) out += chart_html(part_chart(part));
+    }
     return out;
   }
 
@@ -177,6 +185,40 @@ class Page {
         else if (raw.size())
           c.curves.push_back(
               {runs_[i].name, label, static_cast<int>(i), Mark::kPoints, second, std::move(raw)});
+      }
+    return c;
+  }
+
+  // Names of the parts of the reward, if a run has more than one: else the reward is the part.
+  std::vector<std::string> reward_parts() const {
+    std::set<std::string> all;
+    size_t most = 0;
+    for (const RunMetrics& run : runs_) {
+      std::set<std::string> of_run;
+      for (const ValuesRecord& record : run.values)
+        for (const auto& [name, value] : record.values)
+          if (name.starts_with(kPart) && name.ends_with(kMean))
+            of_run.insert(name.substr(kPart.size(), name.size() - kPart.size() - kMean.size()));
+      most = std::max(most, of_run.size());
+      all.merge(of_run);
+    }
+    if (most < 2) return {};
+    return {all.begin(), all.end()};
+  }
+
+  Chart part_chart(const std::string& part) const {
+    Chart c = chart(("Part of the reward: " + part).c_str());
+    const std::string name = cat(kPart, part, kMean);
+    for (const char* kind : {"rl", "rl_eval"})
+      for (size_t i = 0; i < runs_.size(); ++i) {
+        Series raw = series<ValuesRecord>(i, runs_[i].values, [&](const ValuesRecord& r) {
+          return r.kind == kind ? r.get(name) : std::nullopt;
+        });
+        if (kind == std::string_view("rl"))
+          add_smoothed(c, i, std::move(raw), "training");
+        else if (raw.size())
+          c.curves.push_back(
+              {runs_[i].name, "held-out, greedy", static_cast<int>(i), Mark::kPoints, true, std::move(raw)});
       }
     return c;
   }

@@ -110,6 +110,23 @@ TEST(Plot, RunsOfReinforcementHaveTheirOwnCharts) {
   EXPECT_EQ(nesting_fault(page), "");
 }
 
+TEST(Plot, PartsOfARewardHaveChartsWhereThereAreSeveral) {
+  RunMetrics one, two;
+  one.name = "one", two.name = "two";
+  for (int64_t step = 1; step <= 5; ++step) {
+    one.values.push_back({"rl", step, {{"reward", 0.5}, {"rewards/rm/mean", 0.5}, {"rewards/rm/std", 1}}});
+    two.values.push_back({"rl", step, {{"rewards/rm/mean", 0.5}, {"rewards/accuracy/mean", 0.25}}});
+    two.values.push_back({"rl_eval", step, {{"rewards/accuracy/mean", 0.75}}});
+  }
+  EXPECT_EQ(count(plot_html({one}, {}), "Part of the reward"), 0u);
+  const std::string page = plot_html({one, two}, {});
+  for (const char* title : {"Part of the reward: accuracy", "Part of the reward: rm"})
+    EXPECT_EQ(count(page, std::string("<figcaption>") + title), 1u) << title;
+  EXPECT_EQ(count(page, "<figcaption>Part of the reward"), 2u);
+  EXPECT_NE(page.find("held-out, greedy"), std::string::npos);
+  EXPECT_EQ(nesting_fault(page), "");
+}
+
 TEST(Plot, TextOfARunNeverBecomesMarkup) {
   RunMetrics run = run_of("</script><script>alert(1)</script>", 20);
   run.run.machine = "<img onerror=x>";
@@ -165,6 +182,17 @@ TEST(Plot, RunsOfOneNameGetNumbers) {
 TEST(Plot, SmoothedLinesHaveTheRawOnesBehindThem) {
   EXPECT_EQ(count(plot_html({run_of("a", 60)}, {.smooth = 1}), "class=\"faint"), 0u);
   EXPECT_GT(count(plot_html({run_of("a", 60)}, {.smooth = 9}), "class=\"faint"), 0u);
+}
+
+TEST(Summary, OfARunOfReinforcementStepsAndRightAnswersAreKnown) {
+  RunMetrics run;
+  run.run.planned_steps = 8;
+  run.values = {{"rl_eval", 0, {{"accuracy/greedy", 0.25}}},
+                {"rl", 6, {{"reward", 1}}},
+                {"rl_eval", 6, {{"accuracy/greedy", 0.75}}}};
+  const std::string table = summary_html({run});
+  EXPECT_NE(table.find("<td>6 of 8</td>"), std::string::npos) << table;
+  EXPECT_NE(table.find("<td>25 % before, 75 % after</td>"), std::string::npos) << table;
 }
 
 TEST(Summary, StatesLastAndBestLossesAndTimes) {

@@ -36,7 +36,8 @@ std::string parameters(const RunMetrics& r) {
 }
 
 std::string steps(const RunMetrics& r) {
-  const int64_t done = r.steps.empty() ? 0 : r.steps.back().step;
+  const int64_t of_policy = r.values.empty() ? 0 : r.values.back().step;
+  const int64_t done = r.steps.empty() ? of_policy : r.steps.back().step;
   return r.run.planned_steps > 0 && r.run.planned_steps != done
              ? with_commas(done) + " of " + with_commas(r.run.planned_steps)
              : with_commas(done);
@@ -108,6 +109,15 @@ std::string machine(const RunMetrics& r) {
   return r.run.machine.empty() || threads.empty() ? r.run.machine + threads : r.run.machine + ", " + threads;
 }
 
+// Of a run of reinforcement: before and after it.
+std::string held_out_tasks(const RunMetrics& r) {
+  std::vector<double> right;
+  for (const ValuesRecord& record : r.values)
+    if (const auto greedy = record.kind == "rl_eval" ? record.get("accuracy/greedy") : std::nullopt)
+      right.push_back(*greedy);
+  return right.empty() ? "" : percent(right.front()) + " before, " + percent(right.back()) + " after";
+}
+
 constexpr Fact kFacts[] = {
     {"Model", [](const RunMetrics& r) { return r.run.model; }},
     {"Parameters", parameters},
@@ -121,6 +131,7 @@ constexpr Fact kFacts[] = {
      [](const RunMetrics& r) {
        return r.steps.empty() ? "" : short_number(static_cast<double>(r.steps.back().tokens), 4);
      }},
+    {"Right on held-out tasks", held_out_tasks},
     {"Training loss", training_loss},
     {"Held-out loss", held_out_loss},
     {"Bits per byte",

@@ -1,9 +1,13 @@
 #include "hadal/rewards/reward.h"
 
+#include <atomic>
 #include <charconv>
 #include <cmath>
+#include <exception>
 #include <nlohmann/json.hpp>
+#include <thread>
 
+#include "hadal/base/check.h"
 #include "hadal/base/text.h"
 #include "hadal/error.h"
 
@@ -56,23 +60,68 @@ const RewardPart* RewardResult::part(std::string_view name) const {
   return nullptr;
 }
 
-RewardResult RewardSet::score(const Task& task, const Completion& completion) const {
+std::vector<RewardScore> Reward::score_all(std::span<const Task* const> tasks,
+                                           std::span<const Completion> completions, int threads) const {
+  std::vector<RewardScore> out(completions.size());
+  std::vector<std::exception_ptr> errors(completions.size());
+  std::atomic<size_t> next{0};
+  const auto work = [&] {
+    for (size_t i = next++; i < out.size(); i = next++) {
+      try {
+        out[i] = score(*tasks[i], completions[i]);
+      } catch (...) {
+        errors[i] = std::current_exception();
+      }
+    }
+  };
+  std::vector<std::thread> others;
+  for (int i = 1; i < threads; ++i) others.emplace_back(work);
+  work();
+  for (std::thread& thread : others) thread.join();
+  for (const std::exception_ptr& error : errors)
+    if (error) std::rethrow_exception(error);
+  return out;
+}
+
+// `scores`: of the entries in their order.
+RewardResult RewardSet::combined(std::vector<RewardScore> scores, bool stopped) const {
   RewardResult result;
   double sum = 0;
   bool any = false;
-  for (const Entry& entry : entries_) {
-    RewardPart part{
-        .name = entry.name, .weight = entry.weight, .score = entry.reward->score(task, completion)};
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    const Entry& entry = entries_[i];
+    RewardPart part{.name = entry.name, .weight = entry.weight, .score = std::move(scores[i])};
     if (const RewardPart* gate = entry.gate.empty() ? nullptr : result.part(entry.gate);
         gate && gate->score.value < 1 && part.score.value > 0)
       part.score = {.value = 0, .verdict = "gated", .detail = entry.gate + " is not met"};
-    if (!std::isnan(part.score.value)) sum += part.weight * part.score.value, any = true;
+    if (!std::isnan(part.score.value) && part.weight != 0) sum += part.weight * part.score.value, any = true;
     result.parts.push_back(std::move(part));
   }
   if (!any) return result;
   result.total = sum;
-  if (!completion.stopped) result.total = cut_factor_ < 0 ? cut_factor_ : sum * cut_factor_;
+  if (!stopped) result.total = cut_factor_ < 0 ? cut_factor_ : sum * cut_factor_;
   return result;
+}
+
+RewardResult RewardSet::score(const Task& task, const Completion& completion) const {
+  std::vector<RewardScore> scores;
+  for (const Entry& entry : entries_) scores.push_back(entry.reward->score(task, completion));
+  return combined(std::move(scores), completion.stopped);
+}
+
+std::vector<RewardResult> RewardSet::score_all(std::span<const Task* const> tasks,
+                                               std::span<const Completion> completions, int threads) const {
+  HADAL_CHECK(tasks.size() == completions.size()) << tasks.size() << " " << completions.size();
+  std::vector<std::vector<RewardScore>> scores(completions.size());
+  for (const Entry& entry : entries_) {
+    std::vector<RewardScore> of_entry = entry.reward->score_all(tasks, completions, threads);
+    HADAL_CHECK(of_entry.size() == scores.size()) << entry.name;
+    for (size_t i = 0; i < scores.size(); ++i) scores[i].push_back(std::move(of_entry[i]));
+  }
+  std::vector<RewardResult> out;
+  for (size_t i = 0; i < scores.size(); ++i)
+    out.push_back(combined(std::move(scores[i]), completions[i].stopped));
+  return out;
 }
 
 RewardResult RewardSet::score(const Task& task, std::string_view text) const {

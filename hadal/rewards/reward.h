@@ -40,6 +40,10 @@ class Reward {
  public:
   virtual ~Reward() = default;
   virtual RewardScore score(const Task& task, const Completion& completion) const = 0;
+  // The scores of many, in their order. Here one by one, shared by `threads` threads; a reward to which many
+  // cost less than each alone overrides it. Throws what score() throws.
+  virtual std::vector<RewardScore> score_all(std::span<const Task* const> tasks,
+                                             std::span<const Completion> completions, int threads) const;
 };
 
 // Makes a reward from its JSON options (without name, weight and gate). Throws invalid_config for an option
@@ -57,7 +61,8 @@ struct RewardPart {
 };
 
 // What one completion got. total: sum of weight · value over the parts that are not NaN (TRL's nansum); NaN
-// if all are, and then the sample is unscorable: it takes part in no baseline and trains nothing.
+// if all are, those of weight 0 aside, and then the sample is unscorable: it takes part in no baseline and
+// trains nothing.
 struct RewardResult {
   double total = kUnscorable;
   std::vector<RewardPart> parts;  // in the order of the specification
@@ -70,6 +75,8 @@ class RewardSet {
  public:
   RewardResult score(const Task& task, const Completion& completion) const;
   RewardResult score(const Task& task, std::string_view text) const;  // stopped by itself, no prefill
+  std::vector<RewardResult> score_all(std::span<const Task* const> tasks,
+                                      std::span<const Completion> completions, int threads) const;
   std::vector<std::string> names() const;
 
  private:
@@ -80,6 +87,7 @@ class RewardSet {
     std::string gate;  // this part counts as 0 unless the part of that name has at least 1; "": no gate
     std::shared_ptr<const Reward> reward;
   };
+  RewardResult combined(std::vector<RewardScore> scores, bool stopped) const;
   std::vector<Entry> entries_;
   double cut_factor_ = 1;  // see "stop_properly"
 };

@@ -44,6 +44,50 @@ TEST(RewardSet, ASampleWithNoPartIsUnscorableAndNotWrong) {
   EXPECT_FALSE(reward_set({"maths"}).score(math_task(""), kRight).scorable());
 }
 
+TEST(RewardSet, APartOfWeightZeroIsWatchedAndDecidesNothing) {
+  const RewardResult result = reward_set({"choice", "maths:0"}).score(math_task("42"), kRight);
+  EXPECT_FALSE(result.scorable());
+  EXPECT_EQ(result.part("maths")->score.verdict, "right");
+}
+
+TEST(RewardSet, ManyAreScoredAsEachAlone) {
+  const RewardSet rewards =
+      reward_set({"format:0.1", R"({"name": "maths", "gate": "format"})", "choice", "stop_properly:0.5"});
+  const Task right = math_task("42"), wrong = math_task("41"), bad = math_task("");
+  std::vector<const Task*> tasks;
+  std::vector<Completion> answers;
+  for (const Task* task : {&right, &wrong, &bad})
+    for (const char* text : {kRight, "\\boxed{42}", ""})
+      for (const bool stopped : {true, false}) {
+        tasks.push_back(task), answers.push_back({.text = text, .stopped = stopped});
+      }
+  for (const int threads : {1, 3}) {
+    const std::vector<RewardResult> all = rewards.score_all(tasks, answers, threads);
+    for (size_t i = 0; i < answers.size(); ++i) {
+      const RewardResult one = rewards.score(*tasks[i], answers[i]);
+      EXPECT_EQ(all[i].total, one.total) << i;
+      for (size_t p = 0; p < one.parts.size(); ++p)
+        EXPECT_EQ(all[i].parts[p].score.verdict, one.parts[p].score.verdict) << i;
+    }
+  }
+}
+
+TEST(RewardSet, ErrorsOfAnyThreadAreThrown) {
+  class Fails : public Reward {
+    RewardScore score(const Task&, const Completion& c) const override {
+      if (c.text == "3") throw Error(ErrorCode::kUnavailable, "[test] no");
+      return {.value = 1};
+    }
+  };
+  RewardKinds kinds;
+  kinds["fails"] = [](const Json&) { return std::make_unique<Fails>(); };
+  const Task task = math_task("1");
+  const std::vector<const Task*> tasks(5, &task);
+  std::vector<Completion> answers;
+  for (int i = 0; i < 5; ++i) answers.push_back({.text = std::to_string(i)});
+  EXPECT_THROW(reward_set({"fails"}, kinds).score_all(tasks, answers, 3), Error);
+}
+
 TEST(RewardSet, AGateTakesAccuracyFromAnswersInTheWrongForm) {
   const RewardSet rewards = reward_set({"format:0.1", R"({"name": "maths", "gate": "format"})"});
   EXPECT_EQ(rewards.score(math_task("42"), "\\boxed{42}").total, 0);

@@ -4,6 +4,7 @@
 
 #include <cstdio>
 
+#include "hadal/agent/builtin_tools.h"
 #include "hadal/base/text.h"
 #include "hadal/checkpoint/load.h"
 #include "hadal/cli/compute/compute.h"
@@ -12,6 +13,7 @@
 #include "hadal/cli/compute/training.h"
 #include "hadal/cli/compute/training_rows.h"
 #include "hadal/cli/output.h"
+#include "hadal/cli/tool_episode.h"
 #include "hadal/posttrain/chat_data.h"
 #include "hadal/tensor/make.h"
 #include "hadal/train/run_folder.h"
@@ -23,9 +25,18 @@ namespace fs = std::filesystem;
 
 struct GrpoData {
   Tokenizer tokenizer;
+  NewEpisode episode;  // empty: no tools
   PromptTasks train;
   std::optional<PromptTasks> held_out;
 };
+
+// Every answer's own; null: no tools.
+std::function<ToolBox()> tools_of(const RolloutSection& r) {
+  if (r.tools.empty()) return nullptr;
+  return [names = r.tools, options = BuiltinToolOptions{.documents = r.documents}] {
+    return builtin_tools(names, options);
+  };
+}
 
 GrpoData open_data(const GrpoConfig& config, const ModelConfig& model, const fs::path& out) {
   Tokenizer tokenizer = copy_tokenizer(config.policy.start, out);
@@ -37,8 +48,18 @@ GrpoData open_data(const GrpoConfig& config, const ModelConfig& model, const fs:
     held_out = load_tasks(config.tasks.held_out);
     require_disjoint(train, held_out);
   }
+  NewEpisode episode;
+  if (const auto tools = tools_of(config.rollout)) {
+    const ChatTemplate tool_format = format_with_tools(format, config.policy.start);
+    const ToolBox box = tools();
+    for (std::vector<Task>* tasks : {&train, &held_out})
+      for (Task& task : *tasks)
+        if (config.rollout.tell_tools) task = with_tools_told(std::move(task), box, tool_format);
+    episode = tool_episodes(tools, tool_format, tokenizer,
+                            {.turns = config.rollout.turns, .calls = config.rollout.calls});
+  }
   const bool measures = !held_out.empty();
-  GrpoData data{tokenizer, PromptTasks(std::move(train), tokenizer, format, longest), std::nullopt};
+  GrpoData data{tokenizer, episode, PromptTasks(std::move(train), tokenizer, format, longest), std::nullopt};
   if (measures) data.held_out.emplace(std::move(held_out), tokenizer, format, longest);
   std::fprintf(stderr, "%s tasks, %s held out%s\n", with_commas(data.train.size()).c_str(),
                with_commas(measures ? data.held_out->size() : 0).c_str(),
@@ -86,8 +107,11 @@ int train(const GrpoConfig& config, const GrpoOptions& o) {
   GrpoTrainer trainer(
       config, model, load_model(config.policy.start, DType::kF32).weights(), data.tokenizer, data.train,
       data.held_out ? &*data.held_out : nullptr,
-      [&](const Task& task, const Completion& completion) { return rewards.score(task, completion); },
-      {.report = [&](const ValuesRecord& r, const TimingRecord& t) { show_step(r, t, config.run.steps); },
+      [&](std::span<const Task* const> tasks, std::span<const Completion> completions) {
+        return rewards.score_all(tasks, completions, num_threads());
+      },
+      {.episode = data.episode,
+       .report = [&](const ValuesRecord& r, const TimingRecord& t) { show_step(r, t, config.run.steps); },
        .measured = show_measured,
        .note = note,
        .stop = &stop_asked(),
