@@ -58,13 +58,16 @@ void add_sources(TextEvaluation& sum, const EvalOptions& o, int64_t T, const Mod
   }
 }
 
-void print_result(const EvalOptions& o, const TextScore& found, double seconds) {
+void print_result(const EvalOptions& o, const TextScore& found, const std::vector<PositionLoss>& positions,
+                  double seconds) {
   if (o.json) {
     Json out{{"model", o.model}, {"data", o.data}, {"tokens", found.targets}, {"loss", found.loss}};
     out["perplexity"] = std::exp(found.loss);
     if (found.bits_per_byte) out["bits_per_byte"] = *found.bits_per_byte, out["bytes"] = found.bytes;
     out["mtp_acceptance"] = found.mtp_acceptance;
     if (found.max_vio) out["max_vio"] = *found.max_vio;
+    for (const PositionLoss& p : positions)
+      out["positions"].push_back({{"begin", p.begin}, {"end", p.end}, {"loss", p.loss}});
     out["seconds"] = seconds;
     print(dump_json(out, 1) + "\n");
     return;
@@ -83,6 +86,8 @@ void print_result(const EvalOptions& o, const TextScore& found, double seconds) 
     line(cat("MTP guesses, depth ", k + 1).c_str(), "%.1f %% are the main model's",
          100 * found.mtp_acceptance[k]);
   if (found.max_vio) line("MaxVio", "%.3f", *found.max_vio);
+  for (const PositionLoss& p : positions)
+    line(cat("loss at ", p.begin, " to ", p.end - 1).c_str(), "%.4f", p.loss);
 }
 
 }  // namespace
@@ -115,7 +120,8 @@ int run_eval(const EvalOptions& o) {
                     "read. Give token files."));
   }
   const TextScore found = sum.result();
-  print_result(o, found, now_seconds() - start);
+  print_result(o, found, o.positions > 0 ? sum.by_position(o.positions) : std::vector<PositionLoss>(),
+               now_seconds() - start);
   return 0;
 }
 

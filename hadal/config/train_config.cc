@@ -166,6 +166,9 @@ void check(const TrainConfig& c, const std::string& source) {
        "a number of steps, run.minutes or run.epochs, or the run would never end");
   need(is_one_of(c.run.also_export, {"", "bf16", "fp8"}), "run.also_export", c.run.also_export,
        "bf16, fp8 or nothing");
+  need(c.model.context >= 0, "model.context", c.model.context, "0 (the model's own) or more");
+  need(c.model.yarn_factor == 0 || (c.model.yarn_factor >= 1 && c.model.context > 0), "model.yarn_factor",
+       c.model.yarn_factor, "0 (as model.context says), or 1 or more with model.context");
   need(c.run.threads >= 0, "run.threads", c.run.threads, "0 (all cores) or more");
   need(c.model.preset.empty() + c.model.config.empty() + c.model.start.empty() >= 2, "model.config",
        c.model.config, "it or model.preset or model.start, one at most");

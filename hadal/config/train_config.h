@@ -32,10 +32,16 @@ struct RunSection {
 
 struct ModelSection {
   std::string preset, config, start;  // one of them; none: tiny
+  int64_t context = 0;                // 0: the model's own
+  double yarn_factor = 0;
   void fields(auto&& f) {
     f("preset", preset, "built-in configuration");
     f("config", config, "config.json of the model, or its folder, instead");
     f("start", start, "folder of a trained model to go on from, instead");
+    f("context", context,
+      "positions to extend the model to by YaRN (V3 report 4.3), to be trained on longer sequences; 0: its "
+      "own");
+    f("yarn_factor", yarn_factor, "of that YaRN; 0: model.context over the positions first trained on");
   }
 };
 

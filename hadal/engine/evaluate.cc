@@ -102,14 +102,17 @@ void TextEvaluation::flush() {
 }
 
 void TextEvaluation::score(Row& row, const std::vector<float>& hidden) {
-  const auto W = static_cast<size_t>(network_.config().vocab_size);
+  const auto W = static_cast<size_t>(network_.config().vocab_size), T = static_cast<size_t>(row.T);
+  loss_at_.resize(std::max(loss_at_.size(), T)), rows_at_.resize(loss_at_.size());
   for (int64_t at = 0; at < row.T; at += kLogitRows) {
     const int64_t count = std::min(kLogitRows, row.T - at);
     const float* logits = logits_of(hidden, row.first + at, count);
     for (int64_t i = 0; i < count; ++i) {
       const std::span<const float> of(logits + static_cast<size_t>(i) * W, W);
       const int32_t target = row.ids[static_cast<size_t>(at + i + 1)];
-      loss_ += cross_entropy(of, target);
+      const double loss = cross_entropy(of, target);
+      const auto position = static_cast<size_t>(at + i);
+      loss_ += loss, loss_at_[position] += loss, ++rows_at_[position];
       row.choice.push_back(argmax(of));
       if (!token_bytes_.empty()) bytes_ += token_bytes_[static_cast<size_t>(target)];
     }
@@ -147,6 +150,20 @@ TextScore TextEvaluation::result() {
   for (const std::vector<int64_t>& load : load_)
     if (!load.empty()) violation += max_violation(load), ++layers;
   if (layers > 0) out.max_vio = violation / layers;
+  return out;
+}
+
+std::vector<PositionLoss> TextEvaluation::by_position(int64_t parts) {
+  flush();
+  const int64_t longest = std::ssize(loss_at_), step = (longest + parts - 1) / parts;
+  std::vector<PositionLoss> out;
+  for (int64_t begin = 0; begin < longest; begin += step) {
+    const int64_t end = std::min(begin + step, longest);
+    double loss = 0, rows = 0;
+    for (int64_t i = begin; i < end; ++i)
+      loss += loss_at_[static_cast<size_t>(i)], rows += static_cast<double>(rows_at_[static_cast<size_t>(i)]);
+    out.push_back({begin + 1, end + 1, loss / rows});
+  }
   return out;
 }
 

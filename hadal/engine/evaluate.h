@@ -19,6 +19,12 @@ struct TextScore {
   int64_t bytes = 0;                    // of their text
 };
 
+// Mean loss of the targets at positions [begin, end) of their rows, the first target being at 1.
+struct PositionLoss {
+  int64_t begin = 0, end = 0;
+  double loss = 0;
+};
+
 // Adds up over calls. Each row is a sequence of its own.
 class TextEvaluation {
  public:
@@ -28,6 +34,8 @@ class TextEvaluation {
   // T + 1 + J tokens: predicts the T after the first. Throws internal if the loss is not finite.
   void add(std::vector<int32_t> row);
   TextScore result();
+  // In `parts` ranges of positions, as far as rows went; the last may be shorter.
+  std::vector<PositionLoss> by_position(int64_t parts);
 
  private:
   struct Row {
@@ -49,6 +57,8 @@ class TextEvaluation {
   int64_t waiting_ = 0, used_pages_ = 0;
   std::vector<float> logits_;
   double loss_ = 0;
+  std::vector<double> loss_at_;  // sum over the rows, by position of the input
+  std::vector<int64_t> rows_at_;
   int64_t targets_ = 0, bytes_ = 0;
   std::vector<int64_t> agreed_, guessed_;   // per MTP module
   std::vector<std::vector<int64_t>> load_;  // by layer, [E]; empty: dense

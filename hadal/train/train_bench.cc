@@ -1,6 +1,6 @@
 // Training speed: tokens a second of whole steps (forward, backward, AdamW, bias) and where the time goes,
 // against the GEMM rate measured in the same run. One JSON line last. Usage: train_bench [--config FILE]
-// [--batch B] [--length T] [--steps N] [--threads N] [--workers N] [--precision f32|bf16|f16]
+// [--batch B] [--length T] [--steps N] [--threads N] [--workers N] [--precision f32|bf16|f16|fp8]
 // [--device cpu|cuda|cuda:N]
 #include <sys/resource.h>
 #include <time.h>
@@ -63,6 +63,7 @@ struct Options {
   Products products = half_is_fast(HalfFormat::kFp16)   ? Products::kF16
                       : half_is_fast(HalfFormat::kBf16) ? Products::kBf16
                                                         : Products::kF32;
+  std::optional<Fp8Recipe> fp8;
 };
 
 Options parse(int argc, char** argv) {
@@ -75,6 +76,7 @@ Options parse(int argc, char** argv) {
     if (flag == "--steps") o.steps = std::stoll(value);
     if (flag == "--workers") o.workers = std::stoll(value);
     if (flag == "--precision") o.products = products_named(value);
+    if (flag == "--precision" && value == "fp8") o.fp8.emplace();
     if (flag == "--device") o.device = value;
     if (flag == "--threads") o.threads = std::stoll(value);
   }
@@ -98,7 +100,7 @@ int run(const Options& o) {
   std::vector<double> seconds, gradients, update, cpu;
   for (int64_t step = 0; step < o.steps + 2; ++step) {
     const double t0 = now(), cpu0 = cpu_now();
-    const StepLoss loss = workers.step(window_BX, {.products = o.products}, {});
+    const StepLoss loss = workers.step(window_BX, {.products = o.products, .fp8 = o.fp8}, {});
     const double t2 = now();
     update_balance_bias(model, loss.loads, 1e-3);
     optimizer.step(1e-4);

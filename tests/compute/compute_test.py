@@ -77,6 +77,32 @@ class Train(WithModel):
             self.assertEqual(json.load(file)["quantization_config"]["weight_block_size"], [128, 128])
         self.assertEqual(hadal("run", os.path.join(out, "fp8"), "-p", "Mira", "--max-tokens", "3").code, 0)
 
+    def test_a_model_is_extended_by_yarn_and_trained_beyond_its_context(self):
+        with open(os.path.join(self.model, "config.json")) as file:
+            own = json.load(file)["max_position_embeddings"]
+        longer = os.path.join(self.folder, "longer")
+        text = os.path.join(self.folder, "long.txt")
+        with open(text, "w") as file:
+            file.write(WORDS * 3000)
+        flags = ["--data", text, "--data.tokenizer", self.model, "--steps", "1", "--batch", "1", "--length", str(own + 8), "--eval.windows", "1"]
+        first = [*flags, "--model.start", self.model, "--out", longer]
+        self.assert_fails(hadal("train", *first), 1, f"the model's context is {own}")
+        self.assert_fails(hadal("train", *first, "--model.context", str(own)), 1, "need a longer context")
+        done = hadal("train", *first, "--model.context", str(8 * own))
+        self.assertEqual(done.code, 0, done.err)
+        with open(os.path.join(longer, "config.json")) as file:
+            config = json.load(file)
+        self.assertEqual(config["max_position_embeddings"], 8 * own)
+        scaling = config["rope_scaling"]
+        self.assertEqual((scaling["type"], scaling["factor"], scaling["original_max_position_embeddings"]), ("yarn", 8, own))
+        # A second phase starts from the first context again.
+        again = os.path.join(self.folder, "longest")
+        done = hadal("train", *flags, "--model.start", longer, "--out", again, "--model.context", str(32 * own), "--model.yarn_factor", "40")
+        self.assertEqual(done.code, 0, done.err)
+        with open(os.path.join(again, "config.json")) as file:
+            scaling = json.load(file)["rope_scaling"]
+        self.assertEqual((scaling["factor"], scaling["original_max_position_embeddings"]), (40, own))
+
     def test_an_interrupt_saves_the_model_and_exits_75(self):
         out = os.path.join(self.folder, "interrupted")
         process = subprocess.Popen(

@@ -292,6 +292,12 @@ class Eval(Folder):
         self.assertEqual(len(found["mtp_acceptance"]), 1)
         self.assertGreaterEqual(found["max_vio"], 0)
         self.assertIn("bits per byte", hadal("eval", self.out, "--data", self.text, "--rows", "4").out)
+        # What comes later in a row does not count for its beginning.
+        row = ["eval", self.out, "--data", self.text, "--rows", "1", "--json"]
+        parts = json.loads(hadal(*row, "--length", "32", "--positions", "4").out)["positions"]
+        self.assertEqual([(part["begin"], part["end"]) for part in parts], [(1, 9), (9, 17), (17, 25), (25, 33)])
+        self.assertAlmostEqual(parts[0]["loss"], json.loads(hadal(*row, "--length", "8").out)["loss"], 5)
+        self.assertIn("loss at 25 to 32", hadal(*row[:-1], "--length", "32", "--positions", "4").out)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@
 #include "hadal/cli/compute/train_signals.h"
 #include "hadal/cli/compute/training_rows.h"
 #include "hadal/cli/version.h"
+#include "hadal/config/context_extension.h"
 #include "hadal/config/presets.h"
 #include "hadal/error.h"
 #include "hadal/planner.h"
@@ -184,12 +185,12 @@ int TrainedModel::exit_code() const {
 }
 
 ModelConfig model_config_of(const TrainConfig& config) {
-  if (!config.model.start.empty()) {
-    const ModelConfig start = load_config(config.model.start);
-    return config.data.preferences.empty() ? start : reward_config(start);
-  }
-  return !config.model.config.empty() ? load_config(config.model.config)
-                                      : preset(config.model.preset.empty() ? "tiny" : config.model.preset);
+  const ModelSection& m = config.model;
+  const ModelConfig own = !m.start.empty()    ? load_config(m.start)
+                          : !m.config.empty() ? load_config(m.config)
+                                              : preset(m.preset.empty() ? "tiny" : m.preset);
+  const ModelConfig model = m.context > 0 ? extended(own, m.context, m.yarn_factor) : own;
+  return !m.start.empty() && !config.data.preferences.empty() ? reward_config(model) : model;
 }
 
 TrainedModel train_in_folder(const TrainConfig& config, const TrainFlags& flags, Comm* comm) {
