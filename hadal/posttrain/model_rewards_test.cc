@@ -45,7 +45,7 @@ struct Asked {
       tasks.push_back(parse_task(Json{{"prompt", prompt}, {"verifier", "rm"}}.dump(), "test"));
     for (const char* text : {"2", "4", "2", "22", "2", "4 = 4"})
       for (const Task& task : tasks) of.push_back(&task), answers.push_back({.text = text});
-    of.push_back(&tasks[0]), answers.push_back({.text = std::string(200, '1')});
+    of.push_back(&tasks[0]), answers.emplace_back().text.assign(200, '1');
   }
 };
 
@@ -56,7 +56,10 @@ void expect_as_each_alone(const Reward& reward, const Asked& asked) {
     const RewardScore alone = reward.score(*asked.of[i], asked.answers[i]);
     EXPECT_EQ(together[i].verdict, alone.verdict) << i;
     EXPECT_EQ(together[i].detail, alone.detail) << i;
-    if (!std::isnan(alone.value) || !std::isnan(together[i].value)) EXPECT_EQ(together[i].value, alone.value);
+    EXPECT_EQ(std::isnan(together[i].value), std::isnan(alone.value)) << i;
+    if (!std::isnan(alone.value)) {
+      EXPECT_EQ(together[i].value, alone.value) << i;
+    }
   }
 }
 

@@ -152,7 +152,9 @@ TEST(Rollout, RepliesStandBetweenTheTurnsAndAreNotTheModels) {
     for (size_t t = 0; t < sample.ids.size(); ++t) {
       if (sample.is_written(t)) continue;
       replies.push_back(sample.ids[t]);
-      if (sample.is_written(t - 1)) EXPECT_EQ(sample.ids[t - 1], end);
+      if (sample.is_written(t - 1)) {
+        EXPECT_EQ(sample.ids[t - 1], end);
+      }
     }
     EXPECT_EQ(replies, (std::vector<int32_t>{7, 8, 9, 7, 8, 9}));
     EXPECT_EQ(sample.ids.back(), end);
