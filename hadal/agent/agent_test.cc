@@ -128,7 +128,9 @@ TEST(Agent, TranscriptsAreLinesOfJson) {
     if (line["event"] == "result") {
       EXPECT_EQ(line["result"], R"({"value":"42"})");
     }
-    if (line["event"] == "end") EXPECT_EQ(line["reason"], "answered");
+    if (line["event"] == "end") {
+      EXPECT_EQ(line["reason"], "answered");
+    }
   });
   EXPECT_EQ(kinds, (std::vector<std::string>{"task", "turn", "result", "turn", "end"}));
 }
@@ -203,9 +205,10 @@ TEST(Tools, CodeRunsInTheSandbox) {
   const ToolBox box = builtin_tools({"shell", "python"}, {.seconds = 2});
   EXPECT_EQ(box.call("shell", R"({"code": "echo $((6*7)); ls /etc"})").substr(0, 16), R"({"stdout":"42\n")");
   EXPECT_NE(box.call("shell", R"({"code": "sleep 100"})").find("wall time is over"), std::string::npos);
-  if (std::filesystem::exists("/usr/bin/python3"))
+  if (std::filesystem::exists("/usr/bin/python3")) {
     EXPECT_EQ(box.call("python", R"x({"code": "print(2**64)"})x"),
               R"x({"stdout":"18446744073709551616\n","stderr":"","exit_code":0})x");
+  }
 }
 
 TEST(Tools, LongResultsLoseTheirMiddle) {

@@ -11,7 +11,6 @@
 #include "hadal/base/file.h"
 #include "hadal/base/machine.h"
 #include "hadal/base/text.h"
-#include "hadal/kernels/fp8.h"
 #include "hadal/checkpoint/group_codes.h"
 #include "hadal/checkpoint/names.h"
 #include "hadal/checkpoint/numbers.h"
@@ -19,6 +18,7 @@
 #include "hadal/checkpoint/safetensors.h"
 #include "hadal/config/hf_config.h"
 #include "hadal/error.h"
+#include "hadal/kernels/fp8.h"
 
 namespace hadal {
 namespace fs = std::filesystem;

@@ -8,10 +8,10 @@
 
 #include "hadal/base/check.h"
 #include "hadal/base/text.h"
-#include "hadal/kernels/fp8.h"
 #include "hadal/checkpoint/group_codes.h"
 #include "hadal/checkpoint/numbers.h"
 #include "hadal/error.h"
+#include "hadal/kernels/fp8.h"
 
 namespace hadal {
 namespace {

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "hadal/base/random.h"
-#include "hadal/kernels/fp8.h"
 #include "hadal/checkpoint/safetensors.h"
+#include "hadal/kernels/fp8.h"
 #include "tests/support/golden.h"
 
 namespace hadal {
