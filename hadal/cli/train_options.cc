@@ -245,7 +245,8 @@ TrainConfig train_config_of(const TrainOptions& o, const TrainConfig& base) {
   TrainConfig config = base;
   if (!o.config.empty()) read_train_config(read_file(o.config, 1 << 20), o.config, config);
   for (const auto& [key, text] : o.given) {
-    if (key.starts_with("model.")) config.model = {};
+    if (key == "model.preset" || key == "model.config" || key == "model.start")
+      config.model.preset.clear(), config.model.config.clear(), config.model.start.clear();
     if (key == "data.text" || key == "data.sources" || key == "data.chat" || key == "data.preferences")
       config.data.text.clear(), config.data.sources.clear(), config.data.chat.clear(),
           config.data.preferences.clear();

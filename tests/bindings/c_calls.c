@@ -17,7 +17,7 @@ static char failure[3000];
 static int collect(void* user, const hadal_piece* piece) {
   struct c_answer* out = user;
   ++out->num_pieces;
-  memcpy(out->ids + out->num_ids, piece->ids, piece->num_ids * sizeof *piece->ids);
+  if (piece->num_ids > 0) memcpy(out->ids + out->num_ids, piece->ids, piece->num_ids * sizeof *piece->ids);
   out->num_ids += piece->num_ids;
   if (strlen(piece->text) != piece->text_bytes) return 1;
   memcpy(out->text + out->text_bytes, piece->text, piece->text_bytes + 1);
