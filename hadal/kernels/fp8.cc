@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "hadal/base/number_formats.h"
-#include "hadal/kernels/isa.h"
+#include "hadal/kernels/kernel_tables.h"
 
 namespace hadal {
 namespace kernels {
@@ -24,27 +24,13 @@ extern const Fp8Kernels kFp8;
 
 namespace {
 
-std::vector<const Fp8Kernels*> runnable() {
-  std::vector<const Fp8Kernels*> tables;
-  for (const Fp8Kernels* table : {
+const KernelTables<Fp8Kernels>& tables() {
+  static const KernelTables<Fp8Kernels> found{
 #ifdef __x86_64__
-           &kernels::avx512::kFp8, &kernels::avx2::kFp8,
+      &kernels::avx512::kFp8, &kernels::avx2::kFp8,
 #endif
-           &kernels::scalar::kFp8})
-    if (isa_runs(table->isa)) tables.push_back(table);
-  return tables;
-}
-
-const std::vector<const Fp8Kernels*>& tables() {
-  static const std::vector<const Fp8Kernels*> found = runnable();
+      &kernels::scalar::kFp8};
   return found;
-}
-
-const Fp8Kernels* choose() {
-  const int rank = chosen_isa_rank();
-  for (const Fp8Kernels* table : tables())
-    if (isa_rank(table->isa) >= rank) return table;
-  return &kernels::scalar::kFp8;
 }
 
 // 2^ceil(log2 scale) of a positive normal float, by its bits; infinity and NaN stay.
@@ -64,14 +50,14 @@ float scale_of(float amax, float floor, float max, bool power_of_two) {
 }  // namespace
 
 const Fp8Kernels& fp8_kernels() {
-  static const Fp8Kernels* chosen = choose();
-  return *chosen;
+  static const Fp8Kernels& chosen = tables().chosen();
+  return chosen;
 }
 int num_fp8_kernels() {
-  return static_cast<int>(tables().size());
+  return tables().size();
 }
 const Fp8Kernels& fp8_kernels_at(int index) {
-  return *tables().at(static_cast<size_t>(index));
+  return tables().at(index);
 }
 
 float fp8_max(Fp8Format format) {

@@ -1,8 +1,6 @@
 #include "hadal/kernels/train.h"
 
-#include <vector>
-
-#include "hadal/kernels/isa.h"
+#include "hadal/kernels/kernel_tables.h"
 
 namespace hadal {
 namespace kernels {
@@ -21,41 +19,27 @@ extern const TrainKernels kTrain;
 
 namespace {
 
-std::vector<const TrainKernels*> runnable() {
-  std::vector<const TrainKernels*> tables;
-  for (const TrainKernels* table : {
+const KernelTables<TrainKernels>& tables() {
+  static const KernelTables<TrainKernels> found{
 #ifdef __x86_64__
-           &kernels::avx512::kTrain, &kernels::avx2::kTrain,
+      &kernels::avx512::kTrain, &kernels::avx2::kTrain,
 #endif
-           &kernels::scalar::kTrain})
-    if (isa_runs(table->isa)) tables.push_back(table);
-  return tables;
-}
-
-const std::vector<const TrainKernels*>& tables() {
-  static const std::vector<const TrainKernels*> found = runnable();
+      &kernels::scalar::kTrain};
   return found;
-}
-
-const TrainKernels* choose() {
-  const int rank = chosen_isa_rank();
-  for (const TrainKernels* table : tables())
-    if (isa_rank(table->isa) >= rank) return table;
-  return &kernels::scalar::kTrain;
 }
 
 }  // namespace
 
 const TrainKernels& train_kernels() {
-  static const TrainKernels* chosen = choose();
-  return *chosen;
+  static const TrainKernels& chosen = tables().chosen();
+  return chosen;
 }
 
 int num_train_kernels() {
-  return static_cast<int>(tables().size());
+  return tables().size();
 }
 const TrainKernels& train_kernels_at(int index) {
-  return *tables().at(static_cast<size_t>(index));
+  return tables().at(index);
 }
 
 }  // namespace hadal
