@@ -3,6 +3,7 @@
 #include <toml++/toml.h>
 #include <algorithm>
 #include <map>
+#include <set>
 #include <sstream>
 
 #include "hadal/base/text.h"
@@ -66,7 +67,7 @@ class RecipeReader {
 
   RecipeStage stage(const toml::table& table) {
     RecipeStage stage{.name = text(table, "name"), .title = text(table, "title"), .commands = {}};
-    if (!names_.insert({stage.name, true}).second) fail(cat("there are two stages ", stage.name));
+    if (!names_.insert(stage.name).second) fail(cat("there are two stages ", stage.name));
     stage.minutes = table["minutes"].value_or(0.1);
     const std::vector<std::string> run = texts(table, "run");
     stage.scales =
@@ -100,7 +101,7 @@ class RecipeReader {
         {"data", inputs_.data.empty() ? (inputs_.out / "text.txt").string() : inputs_.data},
         {"seed", std::to_string(inputs_.seed)},
         {"threads", std::to_string(inputs_.threads)},
-        {"minutes", short_text(stage.minutes)}};
+        {"minutes", cat(stage.minutes)}};
     for (size_t at = word.find('{'); at != word.npos; at = word.find('{', at)) {
       const size_t end = word.find('}', at);
       const auto found = known.find(end == word.npos ? "" : word.substr(at + 1, end - at - 1));
@@ -111,12 +112,6 @@ class RecipeReader {
       at += found->second.size();
     }
     return word;
-  }
-
-  static std::string short_text(double x) {
-    std::ostringstream out;
-    out << x;
-    return out.str();
   }
 
   RecipeReport read_report(const toml::table& table) const {
@@ -132,7 +127,7 @@ class RecipeReader {
   const std::string& source_;
   const RecipeInputs& inputs_;
   double scale_ = 1;
-  std::map<std::string, bool> names_;
+  std::set<std::string> names_;
 };
 
 }  // namespace

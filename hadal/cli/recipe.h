@@ -18,6 +18,8 @@
 #include <string>
 #include <vector>
 
+#include "hadal/base/json.h"
+
 namespace hadal {
 
 struct RecipeCommand {
@@ -76,6 +78,8 @@ struct StageRecord {
   int64_t peak_bytes = 0;
   bool done = false;  // false: it failed or was stopped; its time counts all the same
 };
+// The lines of a JSONL file; none where there is no file. Throws corrupt naming the file.
+std::vector<Json> read_json_lines(const std::filesystem::path& file);
 std::vector<StageRecord> read_stages(const std::filesystem::path& folder);
 
 // Runs the stages that OUT/stages.jsonl does not call done, says which and how long the rest takes. Returns

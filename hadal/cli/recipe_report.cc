@@ -2,7 +2,6 @@
 #include <cstdio>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "hadal/base/file.h"
 #include "hadal/base/json.h"
@@ -27,7 +26,13 @@ std::string percent(double share, int digits = 1) {
 class ReportReader {
  public:
   ReportReader(const Recipe& recipe, const std::filesystem::path& folder)
-      : report_(recipe.report), folder_(folder) {}
+      : report_(recipe.report), folder_(folder) {
+    for (const std::string& run : report_.runs)
+      if (std::filesystem::exists(folder_ / run / "metrics.jsonl")) {
+        runs_.push_back(read_run(folder_ / run));
+        runs_.back().name = run;
+      }
+  }
 
   TableOf accuracies() const {
     TableOf table{
@@ -72,7 +77,7 @@ class ReportReader {
         table.rows.push_back(
             {"the reward model prefers the better of two held-out answers", percent(found["accuracy"])});
     }
-    for (const RunMetrics& run : runs())
+    for (const RunMetrics& run : runs_)
       if (!run.evals.empty() && !run.evals.back().mtp_acceptance.empty())
         table.rows.push_back(
             {cat("the MTP module guesses the token after the next one, held-out text of ", run.name),
@@ -93,7 +98,7 @@ class ReportReader {
     std::vector<SampleBlock> all;
     if (SampleBlock texts = continued_texts(); !texts.texts.empty()) all.push_back(std::move(texts));
     for (const auto& task : report_.tasks) {
-      const std::vector<Json> questions = lines_of(folder_ / task.questions);
+      const std::vector<Json> questions = read_json_lines(folder_ / task.questions);
       for (size_t i = 0; i < std::min(kSamplesPerTask, questions.size()); ++i) {
         SampleBlock block{.prompt = prompt_of(questions[i]), .texts = {}};
         for (const std::string& model : report_.models)
@@ -122,15 +127,7 @@ class ReportReader {
     return all;
   }
 
-  std::vector<RunMetrics> runs() const {
-    std::vector<RunMetrics> all;
-    for (const std::string& run : report_.runs)
-      if (std::filesystem::exists(folder_ / run / "metrics.jsonl")) {
-        all.push_back(read_run(folder_ / run));
-        all.back().name = run;
-      }
-    return all;
-  }
+  const std::vector<RunMetrics>& runs() const { return runs_; }
 
  private:
   void add_row(TableOf& table, const RecipeReport::TaskSet& task, const char* suffix, const char* how) const {
@@ -163,14 +160,6 @@ class ReportReader {
     return block;
   }
 
-  static std::vector<Json> lines_of(const std::filesystem::path& file) {
-    std::vector<Json> out;
-    if (!std::filesystem::exists(file)) return out;
-    std::istringstream lines(read_file(file));
-    for (std::string line; std::getline(lines, line);) out.push_back(parse_json(line, file.string()));
-    return out;
-  }
-
   static std::string prompt_of(const Json& question) {
     const Json& prompt = question.at("prompt");
     return prompt.is_string() ? prompt.get<std::string>() : prompt.back().at("content").get<std::string>();
@@ -178,12 +167,13 @@ class ReportReader {
 
   const std::vector<Json>& results(const std::string& model, const std::string& task) const {
     const auto [at, fresh] = results_.insert({model + "-" + task, {}});
-    if (fresh) at->second = lines_of(folder_ / "eval" / (at->first + ".jsonl"));
+    if (fresh) at->second = read_json_lines(folder_ / "eval" / (at->first + ".jsonl"));
     return at->second;
   }
 
   const RecipeReport& report_;
   const std::filesystem::path& folder_;
+  std::vector<RunMetrics> runs_;
   mutable std::map<std::string, std::vector<Json>> results_;
 };
 

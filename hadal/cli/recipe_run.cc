@@ -18,6 +18,7 @@
 #include "hadal/base/text.h"
 #include "hadal/cli/recipe.h"
 #include "hadal/error.h"
+#include "hadal/report/line_file.h"
 #include "hadal/report/summary.h"
 
 namespace hadal {
@@ -112,7 +113,7 @@ class StageLog {
       if (one.stage == stage.name && one.done) {
         if (one.commands == lines_of(stage)) return true;
         throw Error(ErrorCode::kInvalidArgument,
-                    cat("[cli.recipe] ", file_.string(), ": the stage ", stage.name,
+                    cat("[cli.recipe] ", file_.path().string(), ": the stage ", stage.name,
                         " was done with other commands. Give the same flags, or another --out."));
       }
     return false;
@@ -126,13 +127,12 @@ class StageLog {
                     {"cpu_seconds", one.cpu_seconds},
                     {"peak_bytes", one.peak_bytes},
                     {"done", one.done}};
-    std::string all = std::filesystem::exists(file_) ? read_file(file_) : "";
-    write_file(file_, all + dump_json(line) + "\n");
+    file_.append(dump_json(line));
     seen_.push_back(one);
   }
 
  private:
-  std::filesystem::path file_;
+  LineFile file_;
   std::vector<StageRecord> seen_;
 };
 
@@ -166,13 +166,17 @@ int run_stage(const RecipeStage& stage, StageLog& log) {
 
 }  // namespace
 
-std::vector<StageRecord> read_stages(const std::filesystem::path& folder) {
-  std::vector<StageRecord> out;
-  const std::filesystem::path file = folder / "stages.jsonl";
+std::vector<Json> read_json_lines(const std::filesystem::path& file) {
+  std::vector<Json> out;
   if (!std::filesystem::exists(file)) return out;
   std::istringstream lines(read_file(file));
-  for (std::string line; std::getline(lines, line);) {
-    const Json json = parse_json(line, file.string());
+  for (std::string line; std::getline(lines, line);) out.push_back(parse_json(line, file.string()));
+  return out;
+}
+
+std::vector<StageRecord> read_stages(const std::filesystem::path& folder) {
+  std::vector<StageRecord> out;
+  for (const Json& json : read_json_lines(folder / "stages.jsonl"))
     out.push_back({.stage = json.at("stage"),
                    .title = json.at("title"),
                    .commands = json.at("commands"),
@@ -180,7 +184,6 @@ std::vector<StageRecord> read_stages(const std::filesystem::path& folder) {
                    .cpu_seconds = json.at("cpu_seconds"),
                    .peak_bytes = json.at("peak_bytes"),
                    .done = json.at("done")});
-  }
   return out;
 }
 
