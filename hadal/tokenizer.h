@@ -131,9 +131,12 @@ class ChatTemplate {
  public:
   // "v2", "v3", "r1", "r1-0528", "v3.1": the latest text of each. Throws invalid_argument with the list.
   static ChatTemplate named(std::string_view name);
-  // Recognises the published template in the tokenizer's chat_template(). Throws unsupported with the list of
+  // Recognises the published template in the tokenizer's chat_template(). A tokenizer without one that has
+  // the tokens of V3's turns, as those that hadal trains, speaks V3. Throws unsupported with the list of
   // names.
   static ChatTemplate detect(const Tokenizer& tokenizer);
+  // detect(), but nothing where the tokenizer has neither a template nor those tokens.
+  static std::optional<ChatTemplate> find(const Tokenizer& tokenizer);
   static ChatTemplate detect(std::string_view jinja);
   static const std::vector<std::string>& names();
 

@@ -32,16 +32,12 @@ class Chat {
         system_(options.system),
         sampling_(options.sampling),
         max_tokens_(options.max_tokens) {
-    const Tokenizer& tokenizer = tokenizer_;
-    if (!options.chat_template.empty()) {
-      format_ = ChatTemplate::named(options.chat_template);
-    } else if (!tokenizer.chat_template().empty()) {
-      format_ = ChatTemplate::detect(tokenizer);
-    } else {
+    format_ = options.chat_template.empty() ? ChatTemplate::find(tokenizer_)
+                                            : ChatTemplate::named(options.chat_template);
+    if (!format_)
       std::fputs(
           "The model has no chat template: each line is continued as plain text. /help lists commands.\n",
           stderr);
-    }
   }
 
   // False: end.

@@ -10,9 +10,6 @@
 namespace hadal {
 namespace {
 
-// In which fine-tuning writes turns where a tokenizer that hadal made has V3's markers and no template.
-constexpr const char* kChatFormat = "v3";
-
 RecipeInputs inputs_of(const QuickstartOptions& o) {
   return {.out = o.out, .data = o.data, .seed = o.seed, .threads = o.threads, .minutes = o.minutes};
 }
@@ -36,14 +33,12 @@ int run_quickstart(const QuickstartOptions& o) {
   const std::string model = (std::filesystem::path(o.out) / recipe.model).string();
   std::fprintf(stderr, "\nThe report: %s\nThe model:  %s\n", report.c_str(), model.c_str());
   if (!o.serve) {
-    std::fprintf(stderr, "Talk to it: hadal serve %s --template %s\n", model.c_str(), kChatFormat);
+    std::fprintf(stderr, "Talk to it: hadal serve %s\n", model.c_str());
     return 0;
   }
-  std::fprintf(stderr, "Serving it (Ctrl-C ends this; hadal serve %s --template %s starts it again):\n",
-               model.c_str(), kChatFormat);
+  std::fprintf(stderr, "Serving it (Ctrl-C ends this; hadal serve %s starts it again):\n", model.c_str());
   ServeOptions serve;
   serve.model = model, serve.port = o.port, serve.threads = o.threads;
-  serve.chat_template = kChatFormat;
   return run_serve(serve);
 }
 

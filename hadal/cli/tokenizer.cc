@@ -78,6 +78,7 @@ int run_tokenizer_info(const TokenizerOptions& options) {
                 {"pad", special(tokenizer.pad_id())},
                 {"adds_bos", tokenizer.adds_bos()},
                 {"adds_eos", tokenizer.adds_eos()},
+                {"chat_format", info.chat_format},
                 {"special_tokens", info.special_tokens},
                 {"split_patterns", info.split_patterns}});
     return 0;
@@ -93,6 +94,8 @@ int run_tokenizer_info(const TokenizerOptions& options) {
          token("padding         ", tokenizer.pad_id());
   out += cat("a prompt gets   ", tokenizer.adds_bos() ? "BOS" : "no BOS",
              tokenizer.adds_eos() ? ", EOS\n" : ", no EOS\n");
+  out += cat("chat format     ", info.chat_format.empty() ? "none of the published ones" : info.chat_format,
+             "\n");
   if (info.missing_bytes > 0)
     out += cat("missing bytes   ", info.missing_bytes, ": they vanish when encoded\n");
   for (const std::string& pattern : info.split_patterns)

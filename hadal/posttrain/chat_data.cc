@@ -190,10 +190,7 @@ ChatData read_chat_data(const std::filesystem::path& file, const Tokenizer& toke
 
 std::optional<ChatTemplate> chat_format(const Tokenizer& tokenizer, const std::string& name) {
   if (name == "none") return std::nullopt;
-  if (!name.empty()) return ChatTemplate::named(name);
-  if (!tokenizer.chat_template().empty()) return ChatTemplate::detect(tokenizer);
-  const bool v3 = tokenizer.token_to_id("<｜User｜>") && tokenizer.token_to_id("<｜Assistant｜>");
-  return v3 ? std::optional(ChatTemplate::named("v3")) : std::nullopt;
+  return name.empty() ? ChatTemplate::find(tokenizer) : ChatTemplate::named(name);
 }
 
 }  // namespace hadal

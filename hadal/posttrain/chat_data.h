@@ -34,8 +34,7 @@ struct ChatData {
 ChatData read_chat_data(const std::filesystem::path& file, const Tokenizer& tokenizer,
                         const std::optional<ChatTemplate>& format, int64_t max_tokens);
 
-// The model's chat format: `name` ("none": none), else the tokenizer's own, else v3 if it has that format's
-// tokens, else none.
+// The model's chat format: `name` ("none": none), else the tokenizer's own, if it has one.
 std::optional<ChatTemplate> chat_format(const Tokenizer& tokenizer, const std::string& name);
 
 }  // namespace hadal

@@ -436,6 +436,14 @@ TEST(Api, TheDescriptionAllowsThinkingWhereTheFormatHasTheSwitch) {
   }
 }
 
+TEST(Api, ChatsFollowTheFormatThatTheTokenizerHasWhereNoneIsNamed) {
+  Served served;  // a tokenizer with V3's tokens and without a template
+  Api api({.model = "tiny"}, served.engine);
+  auto kept = std::make_shared<Kept>();
+  api.handle({.method = "GET", .path = "/v1/models"}, kept);
+  EXPECT_EQ(kept->json()["data"][0]["hadal"]["chat_template"], "v3");
+}
+
 TEST(Api, ModelsSayHowLargeTheModelIs) {
   Served served;
   const Json model = served.get("/v1/models")->json()["data"][0];

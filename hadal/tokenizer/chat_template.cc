@@ -231,8 +231,15 @@ ChatTemplate ChatTemplate::named(std::string_view name) {
   return ChatTemplate(std::string(name));
 }
 
+std::optional<ChatTemplate> ChatTemplate::find(const Tokenizer& tokenizer) {
+  if (!tokenizer.chat_template().empty()) return detect(tokenizer.chat_template());
+  const bool turns = tokenizer.token_to_id(kUser) && tokenizer.token_to_id(kAssistant);
+  return turns ? std::optional(ChatTemplate("v3")) : std::nullopt;
+}
+
 ChatTemplate ChatTemplate::detect(const Tokenizer& tokenizer) {
-  return detect(tokenizer.chat_template());
+  const std::optional<ChatTemplate> found = find(tokenizer);
+  return found ? *found : detect("");  // says that there is none
 }
 
 // By what only that template has. Others of the same tokens (V3.2, edited copies) lack the marks and are

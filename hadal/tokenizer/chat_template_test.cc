@@ -9,6 +9,7 @@
 #include "hadal/base/text.h"
 #include "hadal/error.h"
 #include "hadal/tokenizer.h"
+#include "hadal/tokenizer/bpe_train.h"
 #include "tests/support/golden.h"
 
 namespace hadal {
@@ -233,6 +234,32 @@ TEST(ChatTemplate, MessagesWithoutAPlaceAreRefused) {
                 kInvalid)
                 .find("1 tool calls"),
             std::string::npos);
+}
+
+// What `hadal tokenizer train` makes, with these special tokens.
+Tokenizer learned(std::vector<std::string> special_tokens, std::string_view chat_template = "") {
+  TrainTokenizerOptions options{.kind = TokenizerKind::kByte, .special_tokens = std::move(special_tokens)};
+  const TrainedTokenizer trained = train_tokenizer(options, {});
+  Json config = parse_json(trained.config_json, "tokenizer_config.json");
+  if (!chat_template.empty()) config["chat_template"] = chat_template;
+  return Tokenizer::parse(trained.tokenizer_json, dump_json(config));
+}
+
+TEST(ChatTemplate, ATokenizerWithTheTurnsOfV3AndNoTemplateSpeaksV3) {
+  const std::vector<std::string> with_turns = TrainTokenizerOptions{}.special_tokens;
+  const std::vector<std::string> without(with_turns.begin(), with_turns.begin() + 4);  // all but Assistant
+  EXPECT_EQ(ChatTemplate::detect(learned(with_turns)).name(), "v3");
+  EXPECT_EQ(learned(with_turns).info().chat_format, "v3");
+
+  EXPECT_FALSE(ChatTemplate::find(learned(without)));
+  EXPECT_NE(problem([&] { ChatTemplate::detect(learned(without)); }, ErrorCode::kUnsupported)
+                .find("no chat template"),
+            std::string::npos);
+  // A template of its own counts more than the tokens do.
+  EXPECT_NE(
+      problem([&] { ChatTemplate::find(learned(with_turns, "{{ messages }}")); }, ErrorCode::kUnsupported)
+          .find("none of the published"),
+      std::string::npos);
 }
 
 TEST(ChatTemplate, UnknownNamesAndTemplatesGiveTheList) {

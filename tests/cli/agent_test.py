@@ -30,7 +30,7 @@ class Agent(ProgramTest):
         make_model(self.folder.name)
 
     def run_agent(self, *flags):
-        return hadal("agent", self.folder.name, "--template", "v3", "-p", "What is 2 + 2?", "--threads", "1", *flags)
+        return hadal("agent", self.folder.name, "-p", "What is 2 + 2?", "--threads", "1", *flags)
 
     def test_ends_with_a_reason_and_a_transcript(self):
         path = os.path.join(self.folder.name, "transcript.jsonl")

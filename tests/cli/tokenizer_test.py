@@ -98,6 +98,16 @@ class Learned(ProgramTest):
                 back = self.assert_answers(hadal("tokenizer", "decode", out, stdin=ids.encode()))
                 self.assertEqual(back, "the zone 海 never seen: ß\n", kind)
 
+    def test_a_learned_tokenizer_has_the_chat_format_of_v3(self):
+        with tempfile.TemporaryDirectory() as folder:
+            data, out = os.path.join(folder, "data.txt"), os.path.join(folder, "tokenizer")
+            pathlib.Path(data).write_text(self.TEXT)
+            self.assert_answers(hadal("tokenizer", "train", "--data", data, "--out", out, "--kind", "byte"))
+            info = json.loads(self.assert_answers(hadal("tokenizer", "info", out, "--json")))
+            self.assertEqual(info["chat_format"], "v3")
+            chat = hadal("tokenizer", "chat", out, "--messages", "-", stdin=b'[{"role": "user", "content": "hi"}]')
+            self.assertEqual(self.assert_answers(chat), "<｜begin▁of▁sentence｜><｜User｜>hi<｜Assistant｜>\n")
+
     def test_training_text_that_is_not_utf8_leaves_nothing_behind(self):
         with tempfile.TemporaryDirectory() as folder:
             data, out = os.path.join(folder, "data.txt"), os.path.join(folder, "tokenizer")

@@ -208,9 +208,9 @@ class Chat(WithModel):
         self.assertEqual(len(answers), 2)
         self.assertEqual(answers[0], answers[1])
 
-    def test_turns_follow_the_chat_format_when_one_is_named(self):
+    def test_turns_follow_the_chat_format_of_the_models_own_tokenizer(self):
         # A second turn's prompt holds the first turn, so it is longer and the first one's full pages are reused.
-        result = self.chat("Mira " * 80 + "\nOlo\n", "--template", "v3")
+        result = self.chat("Mira " * 80 + "\nOlo\n")
         usage = [line for line in result.err.splitlines() if "prompt tokens" in line]
         self.assertEqual(len(usage), 2, result.err)
         first, second = (int(line.split()[0]) for line in usage)
@@ -303,7 +303,7 @@ class Quickstart(ProgramTest):
         for word in ("sums of two numbers, greedy", "C++ functions", "Stage: pretrain", "Stage: sft", "Stage: reward",
                      "Stage: grpo", "Load of the experts", "drafts of the MTP module", "the MTP module guesses", "Weights on disk", "Peak memory"):
             self.assertTrue(word in report, word)
-        answer = hadal("run", os.path.join(out, "grpo"), "-p", "1+1=", "--greedy", "--max-tokens", "4", "--json")
+        answer = hadal("run", os.path.join(out, "grpo"), "--chat", "-p", "1+1=", "--greedy", "--max-tokens", "4", "--json")
         self.assertEqual(answer.code, 0, answer.err)
         again = hadal(*command)
         self.assertEqual(again.code, 0, again.err)

@@ -61,7 +61,7 @@ class Server:
         environment = {k: v for k, v in os.environ.items() if k != "HADAL_API_KEY"}
         if key:
             environment["HADAL_API_KEY"] = key
-        command = [HADAL, "serve", model, "--name", "tiny", "--template", "v3", "--port", "0", "--threads", "1",
+        command = [HADAL, "serve", model, "--name", "tiny", "--port", "0", "--threads", "1",
                    "--cache-tokens", "32768", *flags]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
         for line in self.process.stderr:
