@@ -102,6 +102,10 @@ struct InferKernels {
   // REQUIRES visible[m] >= 1.
   void (*softmax_rows)(float* score, int64_t score_stride, const int64_t* visible, float scale, int64_t M,
                        int64_t L, float* max, float* sum);
+  // What a sampler asks of n logits: the largest, or NaN if one is; and y = exp(scale * (x - largest)), whose
+  // exponents end at -87, and their sum.
+  float (*largest)(const float* x, int64_t n);
+  float (*exponentials)(const float* x, float largest, float scale, float* y, int64_t n);
   // Joins the running (max, sum, out [M, C]) of earlier splits with the next one's, in place.
   void (*merge_splits)(float* max, float* sum, float* out, int64_t out_stride, const float* next_max,
                        const float* next_sum, const float* next_out, int64_t next_stride, int64_t M,

@@ -2,8 +2,10 @@
 // masked columns change no bit.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 
 #include "hadal/kernels/infer_cases.h"
 
@@ -132,6 +134,35 @@ TEST(InferRows, ExpIsWithinTwoUlps) {
     }
     EXPECT_LT(worst, 2) << kernels.isa;
   }
+}
+
+TEST(InferRows, LargestAndExponentialsAreTheSamplersSoftmax) {
+  for_each_length([](const InferKernels& kernels, int64_t n) {
+    std::vector<float> x = numbers(n, 3, 20);
+    const float infinity = std::numeric_limits<float>::infinity(), scale = 1.5f;
+    if (n > 2) x[static_cast<size_t>(n - 1)] = -infinity;
+    const EdgeBytes from = edge(x), to = edge(x);
+    copy(x, from);
+    const float largest = kernels.largest(from.floats(), n);
+    EXPECT_EQ(largest, *std::max_element(x.begin(), x.end()));
+    const float sum = kernels.exponentials(from.floats(), largest, scale, to.floats(), n);
+    double total = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      const double want = std::exp(scale * static_cast<double>(x[static_cast<size_t>(i)] - largest));
+      EXPECT_NEAR(to.floats()[i], want, 4e-6 * want + 2e-38);
+      total += want;
+    }
+    EXPECT_NEAR(sum, total, 4e-6 * total);
+    for (const int64_t at : {int64_t{0}, n / 2, n - 1}) {
+      copy(x, from);
+      from.floats()[at] = infinity;
+      EXPECT_EQ(kernels.largest(from.floats(), n), infinity);
+      from.floats()[at] = at % 2 ? NAN : -NAN;
+      EXPECT_TRUE(std::isnan(kernels.largest(from.floats(), n))) << at;
+    }
+    x.assign(x.size(), -infinity);
+    EXPECT_EQ(kernels.largest(x.data(), n), -infinity);
+  });
 }
 
 TEST(InferRows, MergedSplitsEqualOneSoftmaxAndKeepTheirBitsAlone) {

@@ -49,6 +49,17 @@ struct TrainKernels {
   void (*cross_entropy)(float* logit, const int64_t* target, float* loss, float weight, int64_t rows,
                         int64_t W);
 
+  // Of softmax(scale * logit_r), p: logp[r] = log p[target_r], entropy[r] = -sum p log p, lse[r] = log sum
+  // exp(scale * logit_r). logit [rows, W]
+  void (*log_softmax)(const float* logit, const int64_t* target, float scale, float* logp, float* entropy,
+                      float* lse, int64_t rows, int64_t W);
+  // In place: logit_r becomes scale * (dlogp[r] (onehot - p) - dentropy[r] p (log p + entropy[r])).
+  struct LogSoftmaxGradients {
+    const float *lse, *entropy, *dlogp, *dentropy;
+  };
+  void (*log_softmax_backward)(float* logit, const int64_t* target, float scale, const LogSoftmaxGradients& d,
+                               int64_t rows, int64_t W);
+
   // y_t = sum_a weight[t, a] * x[place[t, a]], in ascending a. y [rows, D], x [.., D]
   void (*combine)(const float* x, const int64_t* place, const float* weight, float* y, int64_t rows,
                   int64_t A, int64_t D);

@@ -212,6 +212,36 @@ TEST(TrainKernels, CrossEntropyGivesLossAndGradientAndSkipsNegativeTargets) {
   });
 }
 
+TEST(TrainKernels, LogSoftmaxItsEntropyAndGradientsEqualTheFormulas) {
+  for_each_case([](const TrainKernels& k, int64_t W, int64_t offset, const std::string& where) {
+    const Array raw(2 * W, offset, 1, 4.0);
+    Array logit(2 * W, offset, 1, 4.0), logp(2, offset, 2), entropy(2, offset, 2), lse(2, offset, 2);
+    Array dlogp(2, 0, 3), dentropy(2, 0, 4);
+    const int64_t target[] = {0, W - 1};
+    constexpr double scale = 1.5;
+    k.log_softmax(logit.data(), target, scale, logp.data(), entropy.data(), lse.data(), 2, W);
+    k.log_softmax_backward(logit.data(), target, scale,
+                           {lse.data(), entropy.data(), dlogp.data(), dentropy.data()}, 2, W);
+    for (int64_t r = 0; r < 2; ++r) {
+      double sum = 0, want_entropy = 0;
+      for (int64_t w = 0; w < W; ++w) sum += std::exp(scale * raw[r * W + w]);
+      const auto log_p = [&](int64_t w) { return scale * raw[r * W + w] - std::log(sum); };
+      for (int64_t w = 0; w < W; ++w) want_entropy -= std::exp(log_p(w)) * log_p(w);
+      expect_close(lse[r], std::log(sum), 1, where);
+      expect_close(logp[r], log_p(target[r]), 4, where);
+      expect_close(entropy[r], want_entropy, 1, where);
+      for (int64_t w = 0; w < W; ++w) {
+        const double p = std::exp(log_p(w));
+        const double want =
+            scale * (dlogp[r] * ((w == target[r]) - p) - dentropy[r] * p * (log_p(w) + want_entropy));
+        expect_close(logit[r * W + w], want, 8, where);
+      }
+    }
+    EXPECT_TRUE(logit.guards_hold() && logp.guards_hold() && entropy.guards_hold() && lse.guards_hold())
+        << where;
+  });
+}
+
 TEST(TrainKernels, CombineAndItsGradientsEqualTheFormulas) {
   for_each_case([](const TrainKernels& k, int64_t D, int64_t offset, const std::string& where) {
     constexpr int64_t T = 2, A = 3;

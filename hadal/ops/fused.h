@@ -58,4 +58,13 @@ Tensor exchanged_experts(ExpertExchange& exchange, int64_t E, const Tensor& x_TD
 Tensor fused_head_loss(const Tensor& hidden_TD, const Tensor& head_WD, const Tensor& target_T, double divisor,
                        Products products = Products::kF32);
 
+// log softmax(hidden head^T / temperature) at the targets, and the entropies of those distributions in nats,
+// both [T]. Logits exist for some rows at a time, and are computed again in the backward pass. hidden_TD,
+// head_WD, target_T int64, every one a token.
+struct TokenLogps {
+  Tensor logp_T, entropy_T;
+};
+TokenLogps fused_token_logps(const Tensor& hidden_TD, const Tensor& head_WD, const Tensor& target_T,
+                             double temperature);
+
 }  // namespace hadal

@@ -1,15 +1,14 @@
-#include <ATen/ops/baddbmm.h>
-#include <ATen/ops/bmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "hadal/base/check.h"
+#include "hadal/kernels/product.h"
 #include "hadal/kernels/train.h"
 #include "hadal/ops/data.h"
 #include "hadal/ops/fused.h"
@@ -161,6 +160,25 @@ PackedHeads pack_heads(const AttentionShape& s, const Tensor& query, const Tenso
   return p;
 }
 
+// A matrix in place: rows and columns, and the distances between them.
+struct Matrix {
+  float* data;
+  int64_t rows, columns, row, column;
+  Matrix t() const { return {data, columns, rows, column, row}; }
+};
+
+// Rows [first, first + n) of head bh of x [B*H, S, X].
+Matrix rows_of(const Tensor& x, int64_t bh, int64_t first, int64_t n) {
+  const int64_t S = x.size(1), X = x.size(2);
+  return {floats(x) + (bh * S + first) * X, n, X, X, 1};
+}
+
+void product(const Matrix& out, const Matrix& a, const Matrix& b, bool adds = false) {
+  HADAL_CHECK(out.column == 1 && a.columns == b.rows);
+  multiply(Product{out.rows, out.columns, a.columns, a.data, a.row, a.column, b.data, b.row, b.column,
+                   out.data, out.row, adds});
+}
+
 constexpr int64_t kQueryBlock = 64;
 
 // First visible keys of the queries from `first` on of head bh; null without documents (an empty tensor).
@@ -181,17 +199,19 @@ class Attention : public Function<Attention> {
     const Tensor heads = at::empty({s.B * H, s.S, V}, query.options()),
                  lse = at::empty({s.B * H, s.S}, query.options());
     const TrainKernels& k = train_kernels();
-    for (int64_t first = 0; first < s.S; first += kQueryBlock) {
-      const int64_t n = std::min(kQueryBlock, s.S - first), L = first + n;
-      const Tensor score = at::bmm(p.query.narrow(1, first, n), p.key.narrow(1, 0, L).transpose(1, 2));
-      parallel_for(s.B * H, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t bh = begin; bh < end; ++bh)
-          k.causal_softmax(floats(score) + bh * n * L, floats(lse) + bh * s.S + first,
+    parallel_for(s.B * H, 1, [&](int64_t begin, int64_t end) {
+      std::vector<float> scores(static_cast<size_t>(std::min(kQueryBlock, s.S) * s.S));
+      for (int64_t bh = begin; bh < end; ++bh)
+        for (int64_t first = 0; first < s.S; first += kQueryBlock) {
+          const int64_t n = std::min(kQueryBlock, s.S - first), L = first + n;
+          const Matrix score{scores.data(), n, L, L, 1};
+          product(score, rows_of(p.query, bh, first, n), rows_of(p.key, bh, 0, L).t());
+          k.causal_softmax(score.data, floats(lse) + bh * s.S + first,
                            segments(segment_start_BS, s, bh, first), static_cast<float>(scale), n, L,
                            first + 1);
-      });
-      heads.narrow(1, first, n).copy_(at::bmm(score, p.value.narrow(1, 0, L)));
-    }
+          product(rows_of(heads, bh, first, n), score, rows_of(p.value, bh, 0, L));
+        }
+    });
     const PackedHeads& kept = keeps_inputs ? PackedHeads{query, kv, rope_key} : p;
     ctx->save_for_backward({kept.query, kept.key, kept.value, heads, lse, cos, sin, segment_start_BS});
     ctx->saved_data["keeps_inputs"] = keeps_inputs;
@@ -219,29 +239,25 @@ class Attention : public Function<Attention> {
       k.row_dot(floats(dheads) + b * s.V, s.V, floats(heads) + b * s.V, s.V, floats(delta) + b, e - b, s.V);
     });
     PackedHeads d{at::empty_like(p.query), at::zeros_like(p.key), at::zeros_like(p.value)};
-    for (int64_t first = 0; first < s.S; first += kQueryBlock) {
-      const int64_t n = std::min(kQueryBlock, s.S - first), L = first + n;
-      const Tensor query = p.query.narrow(1, first, n), key = p.key.narrow(1, 0, L),
-                   value = p.value.narrow(1, 0, L);
-      const Tensor dout = dheads.narrow(1, first, n);
-      const Tensor prob = at::bmm(query, key.transpose(1, 2));
-      const Tensor dscore = at::bmm(dout, value.transpose(1, 2));
-      parallel_for(BH, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t bh = begin; bh < end; ++bh) {
-          float* prob_bh = floats(prob) + bh * n * L;
-          k.causal_exp(prob_bh, floats(lse) + bh * s.S + first, segments(saved[7], s, bh, first), scale, n, L,
-                       first + 1);
+    parallel_for(BH, 1, [&](int64_t begin, int64_t end) {
+      const auto size = static_cast<size_t>(std::min(kQueryBlock, s.S) * s.S);
+      std::vector<float> probs(size), dscores(size);
+      for (int64_t bh = begin; bh < end; ++bh)
+        for (int64_t first = 0; first < s.S; first += kQueryBlock) {
+          const int64_t n = std::min(kQueryBlock, s.S - first), L = first + n;
+          const Matrix query = rows_of(p.query, bh, first, n), key = rows_of(p.key, bh, 0, L),
+                       dout = rows_of(dheads, bh, first, n);
+          const Matrix prob{probs.data(), n, L, L, 1}, dscore{dscores.data(), n, L, L, 1};
+          product(prob, query, key.t());
+          product(dscore, dout, rows_of(p.value, bh, 0, L).t());
+          k.causal_exp(prob.data, floats(lse) + bh * s.S + first, segments(saved[7], s, bh, first), scale, n,
+                       L, first + 1);
+          product(rows_of(d.value, bh, 0, L), prob.t(), dout, /*adds=*/true);
+          k.softmax_backward(prob.data, dscore.data, floats(delta) + bh * s.S + first, scale, n, L);
+          product(rows_of(d.query, bh, first, n), dscore, key);
+          product(rows_of(d.key, bh, 0, L), dscore.t(), query, /*adds=*/true);
         }
-      });
-      d.value.narrow(1, 0, L).baddbmm_(prob.transpose(1, 2), dout);
-      parallel_for(BH, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t bh = begin; bh < end; ++bh)
-          k.softmax_backward(floats(prob) + bh * n * L, floats(dscore) + bh * n * L,
-                             floats(delta) + bh * s.S + first, scale, n, L);
-      });
-      d.query.narrow(1, first, n).copy_(at::bmm(dscore, key));
-      d.key.narrow(1, 0, L).baddbmm_(dscore.transpose(1, 2), query);
-    }
+    });
     return unpack(s, d, floats(saved[5]), floats(saved[6]));
   }
 

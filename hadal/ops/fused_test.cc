@@ -9,6 +9,7 @@
 #include "hadal/ops/cross_entropy.h"
 #include "hadal/ops/rms_norm.h"
 #include "hadal/ops/rope.h"
+#include "hadal/tensor/device.h"
 #include "hadal/tensor/make.h"
 
 namespace hadal {
@@ -134,6 +135,24 @@ TEST(Fused, HeadLossWithoutGradientsGivesTheSameNumber) {
   const double with = fused_head_loss(hidden.clone().requires_grad_(true), head, target, 9).item<double>();
   NoGrad no_grad;
   EXPECT_EQ(fused_head_loss(hidden, head, target, 9).item<double>(), with);
+}
+
+TEST(Fused, TokenLogpsEqualTheirReferenceAlsoInSeveralPiecesOfRows) {
+  for (const int64_t W : {int64_t{30}, int64_t{400'000}}) {
+    const int64_t T = 37, D = 3;
+    std::vector<int64_t> targets;
+    for (int64_t t = 0; t < T; ++t) targets.push_back(t * 7919 % W);
+    const Tensor target_T = from_ints(targets), slope_T = wave({T}, 0.7), entropy_slope_T = wave({T}, 0.4);
+    const auto sum = [&](const TokenLogps& out) {
+      return (out.logp_T * slope_T + out.entropy_T * entropy_slope_T).sum();
+    };
+    expect_same([&](const auto& x) { return sum(fused_token_logps(x[0], x[1], target_T, 0.7)); },
+                [&](const auto& x) {
+                  const PlainOperations plain;
+                  return sum(fused_token_logps(x[0], x[1], target_T, 0.7));
+                },
+                {wave({T, D}, 0.1, 3.0), wave({W, D}, 0.2, 3.0)}, W > 1000 ? 60 * kFp32 : 4 * kFp32);
+  }
 }
 
 TEST(Fused, HeadLossRefusesATargetOutsideTheVocabulary) {

@@ -1,15 +1,19 @@
+#include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "hadal/base/check.h"
 #include "hadal/error.h"
 #include "hadal/kernels/half.h"
+#include "hadal/kernels/product.h"
+#include "hadal/ops/data.h"
 #include "hadal/ops/half.h"
 #include "hadal/ops/linear.h"
 #include "hadal/ops/plain.h"
 #include "hadal/ops/product.h"
 #include "hadal/ops/weight_gradients.h"
 #include "hadal/tensor/device.h"
+#include "hadal/tensor/make.h"
 
 namespace hadal {
 namespace {
@@ -19,9 +23,16 @@ using torch::autograd::Function;
 using Tensors = torch::autograd::variable_list;
 
 // LibTorch's product of bf16 matrices adds up in fp32; its result is bf16.
-Tensor multiplied(const Tensor& a, const Tensor& b, bool bf16) {
-  if (!bf16) return at::mm(a, b);
+Tensor multiplied_bf16(const Tensor& a, const Tensor& b) {
   return at::mm(a.to(at::kBFloat16), b.to(at::kBFloat16)).to(at::kFloat);
+}
+
+Tensor multiplied(const Tensor& a, const Tensor& b, bool bf16) {
+  if (bf16) return multiplied_bf16(a, b);
+  if (a.scalar_type() != at::kFloat) return at::mm(a, b);  // weights of a model that computes in bf16
+  Tensor out = at::empty({a.size(0), b.size(1)}, a.options());
+  multiply(out, a, b, false);
+  return out;
 }
 
 class Linear : public Function<Linear> {
@@ -58,13 +69,29 @@ class Linear : public Function<Linear> {
 
 void multiply(Tensor out, const Tensor& a, const Tensor& b, bool bf16, bool adds) {
   if (bf16) {
-    const Tensor y = multiplied(a, b, bf16);
+    const Tensor y = multiplied_bf16(a, b);
     adds ? out.add_(y) : out.copy_(y);
-  } else if (adds) {
-    out.addmm_(a, b);
-  } else {
-    at::mm_out(out, a, b);
+    return;
   }
+  for (const Tensor& x : {out, a, b}) HADAL_CHECK(x.scalar_type() == at::kFloat) << "products of fp32";
+  HADAL_CHECK(out.stride(1) == 1 || out.size(1) == 1);
+  const Product whole{out.size(0), out.size(1), a.size(1),   floats(a),   a.stride(0),   a.stride(1),
+                      floats(b),   b.stride(0), b.stride(1), floats(out), out.stride(0), adds};
+  // The longer side is shared out to threads.
+  constexpr int64_t kUnit = 48;  // a multiple of every kernel's rows
+  const bool by_rows = whole.M >= whole.N;
+  const int64_t length = by_rows ? whole.M : whole.N;
+  const int64_t work = whole.K * (by_rows ? whole.N : whole.M) * kUnit;
+  parallel_for((length + kUnit - 1) / kUnit, std::max<int64_t>(1, (1 << 20) / std::max<int64_t>(1, work)),
+               [&](int64_t begin, int64_t end) {
+                 const int64_t first = begin * kUnit, n = std::min(end * kUnit, length) - first;
+                 Product p = whole;
+                 if (by_rows)
+                   p.a += first * p.a_row, p.c += first * p.c_row, p.M = n;
+                 else
+                   p.b += first * p.b_column, p.c += first, p.N = n;
+                 multiply(p);
+               });
 }
 
 Products products_named(const std::string& precision) {

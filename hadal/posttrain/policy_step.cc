@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "hadal/model/choose_experts.h"
+#include "hadal/ops/fused.h"
 #include "hadal/tensor/make.h"
 
 namespace hadal {
@@ -11,8 +12,7 @@ namespace {
 
 // What the pass over some rows gives. K: their answers' tokens.
 struct Pass {
-  Tensor log_probability_KW;
-  Tensor logp_K;
+  Tensor logp_K, entropy_K;
   std::vector<size_t> samples;  // in the order of the tokens
   int64_t routes_changed = 0, routes = 0;
 };
@@ -69,8 +69,9 @@ Pass forward(const Transformer& model, const PolicyRows& rows, std::span<const P
     compare_routes(model, trace, from_ids(real).to(at::kBool), out);
   }
   const Tensor hidden_KD = hidden_BSD.flatten(0, 1).index_select(0, from_ints(places));
-  out.log_probability_KW = (model.logits(hidden_KD) / temperature).log_softmax(-1);
-  out.logp_K = out.log_probability_KW.gather(1, from_ids(targets).unsqueeze(1)).squeeze(1);
+  const TokenLogps logps =
+      fused_token_logps(hidden_KD, model.weights().head_WD, from_ids(targets), temperature);
+  out.logp_K = logps.logp_T, out.entropy_K = logps.entropy_T;
   return out;
 }
 
@@ -96,10 +97,6 @@ struct SlotNumbers {
   PolicyBatch batch() const { return {begin, logp, old_logp, reference, mask, advantage}; }
 };
 
-Tensor entropy_of(const Tensor& log_probability_KW) {
-  return -(log_probability_KW.exp() * log_probability_KW).sum(-1);
-}
-
 PolicyStepResult slot_step(const Transformer& model, const PolicyRows& rows, const RowSlot& slot,
                            const PolicyStepConfig& config, std::span<const PolicySample> samples,
                            const PolicyDivisor& divisor) {
@@ -116,15 +113,12 @@ PolicyStepResult slot_step(const Transformer& model, const PolicyRows& rows, con
                        .clipped_high = loss.clipped_high,
                        .routes_changed = pass.routes_changed,
                        .routes = pass.routes};
+  const Tensor entropy = (pass.entropy_K * from_floats(counts)).sum();
+  out.entropy = entropy.item<double>();
   if (config.entropy > 0) {
-    const Tensor sum = (entropy_of(pass.log_probability_KW) * from_floats(counts)).sum();
     const double share = config.entropy / static_cast<double>(std::max<int64_t>(1, divisor.tokens));
-    total = total - share * sum;
-    out.loss -= share * sum.item<double>();
-    out.entropy = sum.item<double>();
-  } else {
-    NoGrad no_grad;
-    out.entropy = (entropy_of(pass.log_probability_KW) * from_floats(counts)).sum().item<double>();
+    total = total - share * entropy;
+    out.loss -= share * out.entropy;
   }
   for (size_t t = 0; t < numbers.logp.size(); ++t) {
     const double off = std::abs(numbers.logp[t] - numbers.old_logp[t]);

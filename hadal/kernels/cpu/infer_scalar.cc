@@ -186,6 +186,24 @@ void softmax_rows(float* score, int64_t score_stride, const int64_t* visible, fl
   }
 }
 
+float largest(const float* x, int64_t n) {
+  float most = x[0];
+  for (int64_t i = 0; i < n; ++i) {
+    if (x[i] != x[i]) return x[i];
+    most = x[i] > most ? x[i] : most;
+  }
+  return most;
+}
+
+float exponentials(const float* x, float largest, float scale, float* y, int64_t n) {
+  float lane[kLanes] = {};
+  for (int64_t i = 0; i < n; ++i) {
+    y[i] = fast_exp((x[i] - largest) * scale);
+    lane[i % kLanes] += y[i];
+  }
+  return tree_sum(lane);
+}
+
 void merge_splits(float* max, float* sum, float* out, int64_t out_stride, const float* next_max,
                   const float* next_sum, const float* next_out, int64_t next_stride, int64_t M, int64_t C) {
   for (int64_t m = 0; m < M; ++m, out += out_stride, next_out += next_stride) {
@@ -219,7 +237,7 @@ void add_scaled(const float* x, float scale, float* y, int64_t n) {
 
 extern const InferKernels kInfer;
 const InferKernels kInfer{"scalar",          prepared_bytes, layout_of,     prepare_rows, dot_rows,
-                          dot_scratch_bytes, decode_rows,    weighted_rows, softmax_rows, merge_splits,
-                          rms_norm,          swiglu,         add_scaled};
+                          dot_scratch_bytes, decode_rows,    weighted_rows, softmax_rows, largest,
+                          exponentials,      merge_splits,   rms_norm,      swiglu,       add_scaled};
 
 }  // namespace hadal::kernels::HADAL_ISA

@@ -208,6 +208,28 @@ void softmax_rows(float* score, int64_t score_stride, const int64_t* visible, fl
     softmax_row(score + m * score_stride, visible[m], scale, L, max + m, sum + m);
 }
 
+float largest(const float* x, int64_t n) {
+  Vec most = all(x[0]);
+  Ints nans = no_ints();  // the bits of a NaN's magnitude are above those of infinity
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const Vec a = replace_after(load_first(x + i, n - i), n - i, most);
+    most = larger(most, a);
+    nans = add_ints(nans, shift_right<31>(sub_ints(all_ints(0x7F800000), as_ints(magnitude(a)))));
+  }
+  return sum_of_ints(nans) ? __builtin_nanf("") : max_of(most);
+}
+
+float exponentials(const float* x, float largest, float scale, float* y, int64_t n) {
+  const Vec top = all(largest), factor = all(scale);
+  Vec total = zero();
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const Vec kept = keep_first(exp_of(mul(sub(load_first(x + i, n - i), top), factor)), n - i);
+    total = add(total, kept);
+    store_first(y + i, kept, n - i);
+  }
+  return sum_of(total);
+}
+
 float exp_of_one(float x) {
   float lanes[kLanes];
   store(lanes, exp_of(all(x)));
@@ -258,18 +280,8 @@ void add_scaled(const float* x, float scale, float* y, int64_t n) {
 }  // namespace
 
 extern const InferKernels kInfer;
-const InferKernels kInfer{HADAL_STR(HADAL_ISA),
-                          prepared_bytes,
-                          layout_of,
-                          prepare_rows,
-                          dot_rows,
-                          dot_scratch_bytes,
-                          decode_rows,
-                          weighted_rows,
-                          softmax_rows,
-                          merge_splits,
-                          rms_norm,
-                          swiglu,
-                          add_scaled};
+const InferKernels kInfer{HADAL_STR(HADAL_ISA), prepared_bytes, layout_of,     prepare_rows, dot_rows,
+                          dot_scratch_bytes,    decode_rows,    weighted_rows, softmax_rows, largest,
+                          exponentials,         merge_splits,   rms_norm,      swiglu,       add_scaled};
 
 }  // namespace hadal::kernels::HADAL_ISA

@@ -173,6 +173,38 @@ void cross_entropy(float* logit, const int64_t* target, float* loss, float weigh
   }
 }
 
+void log_softmax(const float* logit, const int64_t* target, float scale, float* logp, float* entropy,
+                 float* lse, int64_t rows, int64_t W) {
+  for (int64_t r = 0; r < rows; ++r, logit += W) {
+    float top = logit[0];
+    HADAL_SIMD_MAX(top)
+    for (int64_t w = 0; w < W; ++w) top = logit[w] > top ? logit[w] : top;
+    float sum = 0, dot = 0;
+    _Pragma("omp simd reduction(+ : sum, dot)") for (int64_t w = 0; w < W; ++w) {
+      const float below = scale * (logit[w] - top), e = fast_exp(below);
+      sum += e, dot += e * below;
+    }
+    const float log_sum = __builtin_logf(sum);
+    logp[r] = scale * (logit[target[r]] - top) - log_sum;
+    entropy[r] = log_sum - dot / sum;
+    lse[r] = scale * top + log_sum;
+  }
+}
+
+void log_softmax_backward(float* logit, const int64_t* target, float scale,
+                          const TrainKernels::LogSoftmaxGradients& d, int64_t rows, int64_t W) {
+  for (int64_t r = 0; r < rows; ++r, logit += W) {
+    const float lse = d.lse[r], entropy = d.entropy[r], dlogp = scale * d.dlogp[r],
+                dentropy = scale * d.dentropy[r];
+    HADAL_SIMD
+    for (int64_t w = 0; w < W; ++w) {
+      const float log_p = scale * logit[w] - lse, p = fast_exp(log_p);
+      logit[w] = -p * (dlogp + dentropy * (log_p + entropy));
+    }
+    logit[target[r]] += dlogp;
+  }
+}
+
 void combine(const float* x, const int64_t* place, const float* weight, float* y, int64_t rows, int64_t A,
              int64_t D) {
   for (int64_t t = 0; t < rows; ++t, y += D) {
@@ -256,6 +288,8 @@ const TrainKernels kTrain = {HADAL_STR(HADAL_ISA),
                              softmax_backward,
                              row_dot,
                              cross_entropy,
+                             log_softmax,
+                             log_softmax_backward,
                              combine,
                              combine_backward,
                              sum_rows,
