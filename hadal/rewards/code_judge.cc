@@ -174,8 +174,7 @@ std::vector<size_t> shuffled(size_t count, const std::string& key) {
 }
 
 int64_t worker_count(int64_t wanted) {
-  return wanted > 0 ? wanted
-                    : std::max<int64_t>(1, static_cast<int64_t>(std::thread::hardware_concurrency()) - 1);
+  return wanted > 0 ? wanted : std::max<int64_t>(1, std::thread::hardware_concurrency());
 }
 
 }  // namespace

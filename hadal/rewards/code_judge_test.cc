@@ -14,7 +14,6 @@
 #include "hadal/base/file.h"
 #include "hadal/base/text.h"
 #include "hadal/error.h"
-#include "hadal/rewards/reward_pool.h"
 #include "hadal/rewards/rule_rewards.h"
 #include "hadal/sandbox/sandbox.h"
 #include "tests/support/host_snapshot.h"
@@ -190,17 +189,17 @@ TEST_F(Code, AFaultOfTheBoxIsUnscorableAndNotKept) {
   EXPECT_TRUE(judge_.judge(task, program).right());
 }
 
-TEST_F(Code, PoolScoresInTheBackgroundAndInAnyOrder) {
+TEST_F(Code, AnswersScoredTogetherKeepTheirOrder) {
   const Task task = parse_task(R"({"prompt": "p", "verifier": "code", "language": "python",
       "tests": [{"input": "1", "output": "1"}]})",
                                "test");
-  std::vector<std::future<RewardResult>> results;
-  {
-    RewardPool pool(reward_set({"code"}), /*workers=*/2, /*queue=*/2);
-    for (int i = 0; i < 6; ++i)
-      results.push_back(pool.submit(task, {.text = cat("```python\nprint(", i, ")\n```")}));
-  }
-  for (int i = 0; i < 6; ++i) EXPECT_EQ(results[static_cast<size_t>(i)].get().total, i == 1 ? 1 : 0);
+  std::vector<const Task*> tasks;
+  std::vector<std::string> texts;
+  std::vector<Completion> answers;
+  for (int i = 0; i < 6; ++i) texts.push_back(cat("```python\nprint(", i, ")\n```"));
+  for (const std::string& text : texts) tasks.push_back(&task), answers.push_back({.text = text});
+  const std::vector<RewardResult> results = reward_set({"code"}).score_all(tasks, answers, /*threads=*/2);
+  for (size_t i = 0; i < 6; ++i) EXPECT_EQ(results[i].total, i == 1 ? 1 : 0);
 }
 
 TEST_F(Code, CheatsScoreZero) {
