@@ -194,7 +194,8 @@ void add_measuring(Commands& all) {
                           add_sandbox_run, run_sandbox_run);
   all.add<SandboxOptions>(sandbox, "check", "which walls this system gives", add_sandbox_check,
                           run_sandbox_check);
-  all.add<PlotCommandOptions>(app, "plot", "curves of training runs as one HTML page", add_plot, run_plot);
+  all.add<PlotCommandOptions>(app, "plot", "curves of training runs or evaluations as one HTML page",
+                              add_plot, run_plot);
 }
 
 void add_text_and_data(Commands& all) {

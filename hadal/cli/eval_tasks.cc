@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "hadal/agent/builtin_tools.h"
 #include "hadal/base/clock.h"
@@ -197,7 +198,61 @@ Figures figures_of(const TaskEvaluation& run, const std::vector<QuestionSamples>
   return figures;
 }
 
-void print_figures(const EvalOptions& o, const TaskEvaluation& run, const Figures& figures, double seconds) {
+// Of the tasks that share the values of --by's columns: the share of right samples.
+struct Group {
+  std::vector<Json> values;
+  std::vector<double> right;
+};
+
+// In the order of their values. Throws invalid_argument for a task without one of the columns.
+std::vector<Group> groups_of(const TaskEvaluation& run, const std::vector<QuestionSamples>& found,
+                             const EvalOptions& o) {
+  std::map<std::vector<Json>, std::vector<double>> right;
+  for (size_t q = 0; !o.by.empty() && q < found.size(); ++q) {
+    std::vector<Json> values;
+    for (const std::string& column : o.by) {
+      const Json& record = *run.tasks()[q].record;
+      if (!record.contains(column) || record[column].is_structured())
+        throw Error(ErrorCode::kInvalidArgument,
+                    cat("[cli.eval] --by ", column, ": task ", found[q].id,
+                        " has no such column with a number or a word. Leave it out of --by."));
+      values.push_back(record[column]);
+    }
+    const std::vector<double>& one = found[q].right;
+    const double share = std::accumulate(one.begin(), one.end(), 0.0) / static_cast<double>(one.size());
+    if (!std::isnan(share)) right[values].push_back(share);
+  }
+  std::vector<Group> groups;
+  for (const auto& [values, shares] : right) groups.push_back({values, shares});
+  return groups;
+}
+
+Json groups_json(const std::vector<Group>& groups, const EvalOptions& o) {
+  Json out{{"columns", o.by}, {"groups", Json::array()}};
+  for (const Group& group : groups) {
+    const Estimate mean = estimate(group.right);
+    out["groups"].push_back({{"values", group.values},
+                             {"tasks", group.right.size()},
+                             {"mean", mean.mean},
+                             {"error", mean.error}});
+  }
+  return out;
+}
+
+std::string group_line(const Group& group, const EvalOptions& o) {
+  std::string name;
+  for (size_t i = 0; i < o.by.size(); ++i) {
+    const Json& value = group.values[i];
+    name += cat(o.by[i], " ", value.is_string() ? value.get<std::string>() : value.dump(), "  ");
+  }
+  const Estimate mean = estimate(group.right);
+  char line[80];
+  std::snprintf(line, sizeof line, "%.4f +- %.4f of %zu\n", mean.mean, mean.error, group.right.size());
+  return name + line;
+}
+
+void print_figures(const EvalOptions& o, const TaskEvaluation& run, const Figures& figures,
+                   const std::vector<Group>& groups, double seconds) {
   std::map<std::string, int64_t> verdicts;
   int64_t unscorable = 0;
   for (const Question& question : run.questions())
@@ -208,6 +263,7 @@ void print_figures(const EvalOptions& o, const TaskEvaluation& run, const Figure
     out.update({{"temperature", o.temperature}, {"top_p", o.top_p}, {"max_tokens", o.max_tokens}});
     out.update({{"seed", o.seed}, {"profile", o.profile}, {"unscorable", unscorable}});
     for (const auto& [key, value] : figures) out[key] = {{"mean", value.mean}, {"error", value.error}};
+    if (!o.by.empty()) out["by"] = groups_json(groups, o);
     for (const auto& [verdict, count] : verdicts) out["verdicts"][verdict] = count;
     out["seconds"] = seconds;
     print(dump_json(out, 1) + "\n");
@@ -225,6 +281,7 @@ void print_figures(const EvalOptions& o, const TaskEvaluation& run, const Figure
   for (const auto& [verdict, count] : verdicts)
     counts += cat(counts.empty() ? "" : ", ", count, " ", verdict);
   print(cat("verdicts    ", counts, "\n"));
+  for (const Group& group : groups) print(group_line(group, o));
   if (unscorable > 0) print(cat(unscorable, " answers could not be scored; their tasks are in no figure\n"));
 }
 
@@ -251,7 +308,7 @@ int run_eval_tasks(const EvalOptions& given) {
   for (size_t q = 0; q < run.questions().size(); ++q)
     found.push_back(samples_of(run.tasks()[q], run.questions()[q], o));
   if (!o.out.empty()) write_results(o.out, run, found);
-  print_figures(o, run, figures_of(run, found, o), now_seconds() - start);
+  print_figures(o, run, figures_of(run, found, o), groups_of(run, found, o), now_seconds() - start);
   return 0;
 }
 

@@ -229,6 +229,10 @@ void add_eval(CLI::App& app, EvalOptions& o) {
       ->type_name("N")
       ->delimiter(',')
       ->check(CLI::PositiveNumber, "");
+  app.add_option("--by", o.by,
+                 "task: also for each value of these columns of the tasks, such as length,depth")
+      ->type_name("NAMES")
+      ->delimiter(',');
   number_flag(
       app, "--temperature", o.temperature, "task: default 0 with one sample, else 0.6",
       [](double x) { return x >= 0 && x <= 100; }, "a number of at least 0")
@@ -303,8 +307,10 @@ void add_convert(CLI::App& app, ConvertCommandOptions& o) {
 }
 
 void add_plot(CLI::App& app, PlotCommandOptions& o) {
-  app.add_option("RUN", o.runs, "folder of a training run; several are drawn over each other")
-      ->type_name("DIR")
+  app.add_option(
+         "RUN", o.runs,
+         "folder of a training run, or .json that hadal eval --json wrote; several are drawn over each other")
+      ->type_name("FILE")
       ->required();
   file_flag(app, "--out", o.out, "HTML file to write")->required();
   choice_flag(app, "--x", o.x, "what the horizontal axis counts", {"step", "tokens", "hours"});

@@ -160,8 +160,9 @@ struct EvalOptions {
   std::string task;  // file of tasks; "": data
   std::string out;   // task: results as JSONL; "": none
   int64_t samples = 1, max_tokens = 256, max_sequences = 64;
-  std::vector<int64_t> ks;  // of pass@k and maj@k; empty: 1 and samples
-  double temperature = -1;  // below 0: 0 with one sample, else 0.6
+  std::vector<int64_t> ks;      // of pass@k and maj@k; empty: 1 and samples
+  std::vector<std::string> by;  // task: columns; right answers for each of their values too
+  double temperature = -1;      // below 0: 0 with one sample, else 0.6
   double top_p = 0.95;
   uint64_t seed = 0;
   std::string profile = "evaluation", chat_template;

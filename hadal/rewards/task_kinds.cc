@@ -125,7 +125,8 @@ const std::vector<TaskKind>& task_kinds() {
       {"countdown", "an expression of LEVEL numbers with a given value", 2, 3, 6, countdown},
       {"words", "word problems of LEVEL steps", 1, 2, 4, word_problem},
       {"cpp-expression", "a C++ function of one expression with LEVEL operators", 1, 2, 5, cpp_expression},
-      {"cpp-function", "a C++ function with a loop or a condition", 1, 1, 1, cpp_function}};
+      {"cpp-function", "a C++ function with a loop or a condition", 1, 1, 1, cpp_function},
+      {"needle", "a fact in a text of LEVEL words and full stops", 16, 64, 131072, needle}};
   return kinds;
 }
 

@@ -132,11 +132,13 @@ std::vector<Json> make_tasks(const TaskKind& kind, const TaskSetOptions& options
 std::vector<Json> make_demonstrations(const TaskKind& kind, const TaskSetOptions& options) {
   std::vector<Json> lines;
   for_each_task(kind, options, [&](const MadeTask& task, Json& record, TaskRandom&) {
-    const std::string completion = reasoned_answer(task.thought, task.solution);
+    std::string completion = task.continued ? task.solution : reasoned_answer(task.thought, task.solution);
     if (options.messages) {
       record["completion"] = Json::array({{{"role", "assistant"}, {"content", completion}}});
     } else {
+      if (task.continued) completion.insert(0, " ");
       record["completion"] = completion;
+      record["text"] = task.prompt + completion;
     }
     lines.push_back(std::move(record));
   });
@@ -148,10 +150,10 @@ std::vector<Json> make_preferences(const TaskKind& kind, const TaskSetOptions& o
       reward_set({R"({"name": "accuracy"})", "format", R"({"name": "repetition", "ngram": 1})"});
   std::vector<Json> lines;
   for_each_task(kind, options, [&](const MadeTask& made, Json& record, TaskRandom& random) {
-    if (made.verifier == "code")
+    if (made.verifier == "code" || made.continued)
       throw Error(ErrorCode::kUnsupported,
-                  cat("[rewards.task_maker] there are no preferences for ", kind.name,
-                      ": its answers are compared by running them. Choose another kind."));
+                  cat("[rewards.task_maker] there are no preferences for ", kind.name, ": its answers are ",
+                      made.continued ? "one word" : "compared by running them", ". Choose another kind."));
     const Task task = parse_task(dump_json(record), "made task");
     Candidate a = judged(made, task, rewards, random), b = judged(made, task, rewards, random);
     while (std::abs(a.score - b.score) < 1) b = judged(made, task, rewards, random);

@@ -27,10 +27,11 @@ class TaskRandom {
 struct MadeTask {
   std::string prompt;
   std::string verifier;
-  std::string answer;    // "" for code and countdown
-  Json columns;          // more of the record: numbers, target, tests ...
-  std::string thought;   // a short chain that leads to the solution
-  std::string solution;  // what stands in <answer>
+  std::string answer;      // "" for code and countdown
+  Json columns;            // more of the record: numbers, target, tests ...
+  std::string thought;     // a short chain that leads to the solution
+  std::string solution;    // what stands in <answer>
+  bool continued = false;  // the prompt is a text that goes on with the solution: no thought, no tags
 };
 
 struct TaskKind {
@@ -58,12 +59,13 @@ struct TaskSetOptions {
 std::vector<Json> make_tasks(const TaskKind& kind, const TaskSetOptions& options);
 
 // The same with demonstrations for supervised fine-tuning: "completion" (or an assistant's message) is
-// <think>thought</think><answer>solution</answer>.
+// <think>thought</think><answer>solution</answer>, or " solution" where a text goes on. "text" is the prompt
+// with its completion, to train on as text; chats have none.
 std::vector<Json> make_demonstrations(const TaskKind& kind, const TaskSetOptions& options);
 
 // Pairs for reward models: chosen and rejected answers with the written reasons for their scores. The hidden
 // score is 6 · accuracy + 2 · format + 2 · (1 + repetition) of the rule rewards, 0 to 10. Not for kinds with
-// code. Throws unsupported for those.
+// code, nor where a text goes on. Throws unsupported for those.
 std::vector<Json> make_preferences(const TaskKind& kind, const TaskSetOptions& options);
 
 // "<think>t</think><answer>s</answer>"

@@ -99,7 +99,8 @@ TEST(TaskMaker, ASeedGivesTheSameTasksAndAnotherSeedOthers) {
 
 TEST(TaskMaker, DemonstrationsHaveFullMarksAndWrongDigitsHaveNone) {
   const RewardSet rewards = reward_set({"maths", "exact", "countdown", "format"});
-  for (const TaskKind& kind : task_kinds())
+  for (const TaskKind& kind : task_kinds()) {
+    if (kind.name == std::string("needle")) continue;  // a word without tags: needle_test.cc
     for (const int64_t level : {kind.least_level, kind.default_level, kind.most_level})
       for (const Json& line :
            make_demonstrations(kind, {.count = 6, .seed = 3, .level = level, .held_out = 0})) {
@@ -112,6 +113,7 @@ TEST(TaskMaker, DemonstrationsHaveFullMarksAndWrongDigitsHaveNone) {
             "<think>x</think><answer>" + (task.answer.empty() ? "1" : task.answer) + "9</answer>";
         EXPECT_EQ(rewards.score(task, wrong).total, 1) << wrong;
       }
+  }
 }
 
 TEST(TaskMaker, MessagesAreChats) {

@@ -1,5 +1,6 @@
 """hadal tasks and hadal eval --task, on files made here and the golden model with a token for each byte."""
 
+import collections
 import json
 import os
 import pathlib
@@ -40,14 +41,33 @@ class Tasks(ProgramTest):
         self.assert_fails(hadal("tasks", "make", "addition", "--out", out, "--level", "12"), 1, "has levels 1 to 9")
         self.assert_fails(hadal("eval", out, "--task", out, "--k", "4"), 1, "--k is 4, --samples 1")
         self.assert_fails(hadal("eval", out), 1, "Give --data or --task")
+        self.assert_fails(hadal("tasks", "make", "needle", "--out", out, "--level", "8"), 1, "needle has levels 16 to")
 
-    def test_eval_answers_every_task_and_compare_reads_the_results(self):
+    def model(self):
         model = self.folder / "model"
         shutil.copytree(os.path.join(GOLDEN, "v3-mtp"), model)
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copy(f"tests/support/byte_tokenizer/{name}", model)
-        tasks, results = self.make("a", "--level", "1"), str(self.folder / "r")
-        done = hadal("eval", str(model), "--task", tasks, "--samples", "2", "--k", "1,2", "--max-tokens", "4", "--profile", "reward", "--out",
+        return str(model)
+
+    def test_eval_by_columns_covers_every_task_and_is_drawn(self):
+        model, tasks, out = self.model(), self.make("a", "--level", "16", kind="needle"), self.folder / "e.json"
+        lines = self.lines(tasks)
+        ask = ("eval", model, "--task", tasks, "--max-tokens", "1", "--template", "none", "--threads", "1")
+        found = json.loads(self.assert_answers(hadal(*ask, "--by", "length,depth", "--json")))
+        self.assertEqual(found["by"]["columns"], ["length", "depth"])
+        counted = {tuple(group["values"]): group["tasks"] for group in found["by"]["groups"]}
+        self.assertEqual(counted, collections.Counter((line["length"], line["depth"]) for line in lines))
+        self.assertIn("of 20", self.assert_answers(hadal(*ask, "--by", "length")))
+        self.assert_fails(hadal(*ask, "--by", "deepness"), 1, "has no such column")
+        out.write_text(json.dumps(found))
+        self.assert_answers(hadal("plot", str(out), "--out", str(self.folder / "p.html")))
+        self.assertIn("Right answers by depth, length 16, %", (self.folder / "p.html").read_text())
+        self.assert_fails(hadal("plot", str(out), model, "--out", str(self.folder / "p.html")), 1, "is a run beside evaluations")
+
+    def test_eval_answers_every_task_and_compare_reads_the_results(self):
+        model, tasks, results = self.model(), self.make("a", "--level", "1"), str(self.folder / "r")
+        done = hadal("eval", model, "--task", tasks, "--samples", "2", "--k", "1,2", "--max-tokens", "4", "--profile", "reward", "--out",
                      results, "--json", "--threads", "1")
         figures = json.loads(self.assert_answers(done))
         self.assertEqual((figures["tasks"], figures["samples"], figures["avg@2"]["mean"]), (20, 2, 0))
@@ -56,7 +76,7 @@ class Tasks(ProgramTest):
         self.assertEqual([len(line["samples"]) for line in found], [2] * 20)
         self.assertTrue(all(s["tokens"] <= 4 and s["right"] == 0 for line in found for s in line["samples"]))
         # The byte tokenizer has V3's markers: a text is a user's turn, as in hadal grpo, unless told otherwise.
-        plain = hadal("eval", str(model), "--task", tasks, "--samples", "2", "--max-tokens", "4", "--template", "none", "--json",
+        plain = hadal("eval", model, "--task", tasks, "--samples", "2", "--max-tokens", "4", "--template", "none", "--json",
                       "--out", results + "2", "--threads", "1")
         self.assert_answers(plain)
         self.assertNotEqual(self.lines(results + "2"), found)
