@@ -11,14 +11,30 @@ namespace {
 
 using Words = std::vector<const char*>;
 
-const Words kNames = {"Ada", "Ben",  "Cleo", "Dan", "Eva", "Finn", "Gus", "Hal", "Ida", "Jon", "Kay",
-                      "Leo", "Mia",  "Ned",  "Ola", "Pam", "Quin", "Rex", "Sal", "Tom", "Una", "Vic",
-                      "Wes", "Xena", "Yan",  "Zoe", "Abe", "Bea",  "Cal", "Dot", "Eli", "Fay"};
-const Words kValues = {"amber", "apple", "arrow", "basil", "bell",  "bird",  "cedar", "chalk",
-                       "clay",  "cloud", "coral", "cork",  "daisy", "drum",  "eagle", "ember",
-                       "fern",  "flint", "frost", "glass", "grape", "hazel", "honey", "iron",
-                       "ivory", "jade",  "kite",  "lamp",  "leaf",  "lemon", "lily",  "maple"};
-const Words kAdjectives = {"old", "grey", "quiet", "tall", "young", "tired", "busy", "small"};
+// What a fact is about, and the words that it may give.
+struct Topic {
+  const char* name;
+  Words words;
+};
+const std::vector<Topic> kTopics = {{"Colour",
+                                     {"amber", "beige", "black", "blue", "brown", "coral", "gold", "green",
+                                      "grey", "lilac", "olive", "pink", "purple", "red", "violet", "white"}},
+                                    {"Fruit",
+                                     {"apple", "banana", "cherry", "date", "fig", "grape", "kiwi", "lemon",
+                                      "lime", "mango", "melon", "orange", "papaya", "peach", "pear", "plum"}},
+                                    {"Animal",
+                                     {"badger", "bear", "camel", "cat", "cow", "deer", "dog", "fox", "goat",
+                                      "horse", "lion", "otter", "rabbit", "sheep", "tiger", "wolf"}},
+                                    {"Bird",
+                                     {"crane", "crow", "dove", "duck", "eagle", "finch", "goose", "hawk",
+                                      "heron", "jay", "kestrel", "lark", "owl", "raven", "robin", "swan"}},
+                                    {"Tool",
+                                     {"anvil", "axe", "brush", "chisel", "drill", "file", "hammer", "hoe",
+                                      "lathe", "pliers", "rake", "saw", "shovel", "spade", "vice", "wrench"}},
+                                    {"Drink",
+                                     {"ale", "beer", "broth", "cider", "cocoa", "coffee", "juice", "lemonade",
+                                      "mead", "milk", "punch", "rum", "sherry", "tea", "water", "wine"}}};
+const Words kAdjectives = {"old", "brave", "quiet", "tall", "young", "tired", "busy", "small"};
 const Words kNouns = {"sailor", "farmer", "baker", "miller", "weaver", "teacher", "pilot", "fisher"};
 const Words kVerbs = {"walks", "waits", "sings", "reads", "sleeps", "works", "listens", "rests"};
 const Words kAdverbs = {"slowly", "here", "today", "alone", "again", "often", "outside", "early"};
@@ -31,9 +47,12 @@ bool fits(int64_t words, int64_t left) {
   return words == left || words <= left - kFactWords;
 }
 
-std::string fact(const char* name, const char* value) {
-  return cat(name, " ", value, ".");
-}
+// A topic with the word that a text has for it.
+struct Fact {
+  const char* topic;
+  const char* word;
+  std::string text() const { return cat(topic, " ", word, "."); }
+};
 
 std::string filler(TaskRandom& random, int64_t words) {
   const int64_t more = words - kLeastFiller, adjectives = random.between(0, more);
@@ -49,16 +68,15 @@ struct Sentence {
   int64_t words;
 };
 
-// Exactly `words` of them. Facts about `names`, each with its one value, as often as they come; the rest is
-// filler. How many facts there are differs from text to text.
-std::vector<Sentence> haystack(TaskRandom& random, int64_t words, const Words& names, const Words& values) {
-  const int64_t facts_of_ten = random.between(5, 10);
+// Exactly `words` of them: the facts, as often as they come, and filler. How many there are of each differs
+// from text to text.
+std::vector<Sentence> haystack(TaskRandom& random, int64_t words, const std::vector<Fact>& facts) {
+  const int64_t facts_of_ten = random.between(4, 9);
   std::vector<Sentence> sentences;
   for (int64_t left = words; left > 0; left -= sentences.back().words) {
     const bool may = fits(kFactWords, left), must = left < kLeastFiller;
     if (must || (may && random.between(1, 10) <= facts_of_ten)) {
-      const auto which = static_cast<size_t>(random.between(0, std::ssize(names) - 1));
-      sentences.push_back({fact(names[which], values[which]), kFactWords});
+      sentences.push_back({random.one_of(facts).text(), kFactWords});
     } else {
       std::vector<int64_t> sizes;
       for (int64_t size = kLeastFiller; size <= kMostFiller; ++size)
@@ -85,26 +103,21 @@ size_t sentence_at(const std::vector<Sentence>& sentences, int64_t words, int64_
 }  // namespace
 
 MadeTask needle(TaskRandom& random, int64_t level) {
-  Words names = kNames;
-  for (size_t i = names.size() - 1; i > 0; --i)
-    std::swap(names[i], names[static_cast<size_t>(random.between(0, static_cast<int64_t>(i)))]);
-  const char* asked = names.back();
-  names.pop_back();
-  // A name stands about three times in a text, until all names do.
-  names.resize(static_cast<size_t>(std::clamp<int64_t>(level / 16, 4, std::ssize(names))));
-  Words values;
-  for (size_t i = 0; i < names.size(); ++i) values.push_back(random.one_of(kValues));
-  const char* value = random.one_of(kValues);
+  std::vector<Fact> facts;
+  for (const Topic& topic : kTopics) facts.push_back({topic.name, random.one_of(topic.words)});
+  const auto which = random.between(0, std::ssize(facts) - 1);
+  const Fact asked = facts[static_cast<size_t>(which)];
+  facts.erase(facts.begin() + which);
 
   const int64_t depth = 10 * random.between(0, 10), words = level - kFactWords - kQuestionWords;
-  std::vector<Sentence> sentences = haystack(random, words, names, values);
+  std::vector<Sentence> sentences = haystack(random, words, facts);
   const size_t at = sentence_at(sentences, words, depth);
-  sentences.insert(sentences.begin() + static_cast<std::ptrdiff_t>(at), {fact(asked, value), kFactWords});
-  MadeTask task{.verifier = "exact", .answer = value, .solution = value, .continued = true};
+  sentences.insert(sentences.begin() + static_cast<std::ptrdiff_t>(at), {asked.text(), kFactWords});
+  MadeTask task{.verifier = "exact", .answer = asked.word, .solution = asked.word, .continued = true};
   for (const Sentence& sentence : sentences) task.prompt += sentence.text + " ";
-  task.prompt += asked;
+  task.prompt += asked.topic;
   task.columns = {{"length", level}, {"depth", depth}};
-  task.thought = cat("The text says: ", fact(asked, value));
+  task.thought = cat("The text says: ", asked.text());
   return task;
 }
 

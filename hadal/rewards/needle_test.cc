@@ -15,7 +15,6 @@
 
 namespace hadal {
 namespace {
-
 std::vector<Json> needles(int64_t level, int64_t count = 60, uint64_t seed = 1) {
   return make_demonstrations(task_kind("needle"), {.count = count, .seed = seed, .level = level});
 }
@@ -33,15 +32,15 @@ std::vector<std::string> tokens_of(const std::string& text) {
   return tokens;
 }
 
-bool is_name(const std::string& token) {
+bool is_topic(const std::string& token) {
   return std::isupper(static_cast<unsigned char>(token[0])) && token != "The";
 }
 
-// Where "name value." stands.
-std::vector<int64_t> facts_about(const std::vector<std::string>& tokens, const std::string& name) {
+// Where "topic value." stands.
+std::vector<int64_t> facts_about(const std::vector<std::string>& tokens, const std::string& topic) {
   std::vector<int64_t> places;
   for (int64_t i = 0; i + 2 < std::ssize(tokens); ++i)
-    if (tokens[static_cast<size_t>(i)] == name) places.push_back(i);
+    if (tokens[static_cast<size_t>(i)] == topic) places.push_back(i);
   return places;
 }
 
@@ -72,18 +71,18 @@ TEST(Needle, TheFactAskedForStandsOnceAtItsDepthAndHasTheAnswer) {
   }
 }
 
-TEST(Needle, ANameHasOneValueInAText) {
+TEST(Needle, ATopicHasOneWordInAText) {
   for (const Json& line : needles(512, 20)) {
     const auto tokens = tokens_of(line["prompt"]);
     std::map<std::string, std::string> values;
     int64_t repeated = 0;
     for (size_t i = 0; i + 1 < tokens.size(); ++i) {
-      if (!is_name(tokens[i])) continue;
+      if (!is_topic(tokens[i])) continue;
       const auto [at, first] = values.emplace(tokens[i], tokens[i + 1]);
       EXPECT_EQ(at->second, tokens[i + 1]) << line["prompt"];
       repeated += !first;
     }
-    EXPECT_GT(repeated, 20);  // what a text teaches, beside its last word
+    EXPECT_GT(repeated, 4);  // what a text teaches, beside its last word
   }
 }
 
@@ -108,12 +107,10 @@ TEST(Needle, LevelsWithoutRoomAndPreferencesAreRefused) {
     }
     return "no error";
   };
-  EXPECT_NE(error_of([] { needles(15); }).find("--level is 15, needle has levels 16 to 131072"),
-            std::string::npos);
-  EXPECT_NE(error_of([] {
-              make_preferences(task_kind("needle"), {.count = 1});
-            }).find("no preferences for needle: its answers are one word"),
-            std::string::npos);
+  const std::string level = error_of([] { needles(15); });
+  EXPECT_NE(level.find("--level is 15, needle has levels 16 to 131072"), std::string::npos) << level;
+  const std::string pairs = error_of([] { make_preferences(task_kind("needle"), {.count = 1}); });
+  EXPECT_NE(pairs.find("no preferences for needle: its answers are one word"), std::string::npos) << pairs;
 }
 
 }  // namespace
