@@ -101,6 +101,30 @@ class PostTraining(ProgramTest):
         self.assertGreater(evals[-1]["accuracy"], 0.5)
         self.assertEqual(hadal("inspect", self.path("sft")).code, 0)
 
+    def test_a_start_without_the_weights_of_its_mtp_module_is_trained_without_one(self):
+        shutil.copytree(self.path("start"), self.path("no_mtp"))
+        file = os.path.join(self.path("no_mtp"), "model.safetensors")
+        with open(file, "rb") as whole:
+            header = json.loads(whole.read(int.from_bytes(whole.read(8), "little")))
+            values = whole.read()
+        kept, data = {}, b""
+        for name, tensor in header.items():
+            if name.startswith(f"model.layers.{MODEL['num_hidden_layers']}.") or name == "__metadata__":
+                continue
+            begin, end = tensor["data_offsets"]
+            kept[name] = tensor | {"data_offsets": [len(data), len(data) + end - begin]}
+            data += values[begin:end]
+        text = json.dumps(kept).encode()
+        with open(file, "wb") as stripped:
+            stripped.write(len(text).to_bytes(8, "little") + text + data)
+        for command in (self.sft("sft_no_mtp", epochs="1"), self.grpo("grpo_no_mtp", steps="2")):
+            command[1] = self.path("no_mtp")
+            done = hadal(*command)
+            self.assertEqual(done.code, 0, done.err)
+            self.assertIn("training goes on without one", done.err)
+        with open(os.path.join(self.path("grpo_no_mtp"), "config.json")) as config:
+            self.assertEqual(json.load(config)["num_nextn_predict_layers"], 0)
+
     def test_sft_killed_and_resumed_is_the_unbroken_run(self):
         self.assertEqual(hadal(*self.sft("sft_whole")).code, 0)
         self.run_with_kills(self.sft("sft_parts"), "sft_parts")

@@ -87,7 +87,7 @@ void show_measured(const ValuesRecord& r) {
 
 int train(const GrpoConfig& config, const GrpoOptions& o) {
   const TrainSignals signals;
-  ModelConfig model = load_config(config.policy.start);
+  ModelConfig model = start_config(config.policy.start);
   RunFolder folder(config.run.out);
   const fs::path& out = folder.path();
   if (o.restart) folder.discard();

@@ -1,9 +1,13 @@
 #include "hadal/cli/compute/model_source.h"
 
+#include <cstdio>
 #include <filesystem>
 #include <thread>
 
 #include "hadal/checkpoint/load.h"
+#include "hadal/checkpoint/names.h"
+#include "hadal/checkpoint/safetensors.h"
+#include "hadal/config/hf_config.h"
 #include "hadal/tensor/make.h"
 
 namespace hadal {
@@ -19,6 +23,14 @@ Transformer open_model(const std::string& folder, const std::string& dtype) {
   if (dtype == "f32") wanted = DType::kF32;
   if (dtype == "bf16") wanted = DType::kBF16;
   return load_model(folder, wanted);
+}
+
+ModelConfig start_config(const std::string& folder) {
+  const ModelConfig stated = load_config(folder), stored = check_against(stated, open_checkpoint(folder));
+  if (stored.mtp_depth < stated.mtp_depth)
+    std::fprintf(stderr, "hadal: %s: no weights of the MTP module are stored: training goes on without one\n",
+                 folder.c_str());
+  return stored;
 }
 
 std::optional<Tokenizer> open_tokenizer(const std::string& folder) {

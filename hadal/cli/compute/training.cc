@@ -10,6 +10,7 @@
 #include "hadal/base/machine.h"
 #include "hadal/base/text.h"
 #include "hadal/checkpoint/load.h"
+#include "hadal/cli/compute/model_source.h"
 #include "hadal/cli/compute/train_signals.h"
 #include "hadal/cli/compute/training_rows.h"
 #include "hadal/cli/version.h"
@@ -186,7 +187,7 @@ int TrainedModel::exit_code() const {
 
 ModelConfig model_config_of(const TrainConfig& config) {
   const ModelSection& m = config.model;
-  const ModelConfig own = !m.start.empty()    ? load_config(m.start)
+  const ModelConfig own = !m.start.empty()    ? start_config(m.start)
                           : !m.config.empty() ? load_config(m.config)
                                               : preset(m.preset.empty() ? "tiny" : m.preset);
   const ModelConfig model = m.context > 0 ? extended(own, m.context, m.yarn_factor) : own;
