@@ -58,7 +58,7 @@ struct Candidate {
   double score = 0;
 };
 
-// The answer with one of its digits another, in the solution alone or in the thought as well.
+// One of the digits is another.
 std::string with_other_digit(std::string text, TaskRandom& random) {
   std::vector<size_t> digits;
   for (size_t i = 0; i < text.size(); ++i)
@@ -69,16 +69,28 @@ std::string with_other_digit(std::string text, TaskRandom& random) {
   return text;
 }
 
+// The same slip in thought and solution, which agree: one digit of the solution is another one wherever it
+// stands.
+std::string with_slip(std::string thought, std::string solution, TaskRandom& random) {
+  std::vector<char> digits;
+  for (const char c : solution)
+    if (c >= '0' && c <= '9') digits.push_back(c);
+  if (digits.empty()) return reasoned_answer(thought, solution + "1");
+  const char from = random.one_of(digits);
+  const auto to = static_cast<char>('0' + (from - '0' + random.between(1, 9)) % 10);
+  std::replace(thought.begin(), thought.end(), from, to);
+  std::replace(solution.begin(), solution.end(), from, to);
+  return reasoned_answer(thought, solution);
+}
+
 std::string candidate_text(const MadeTask& task, TaskRandom& random) {
   switch (random.between(0, 5)) {
     case 0:
       return reasoned_answer(task.thought, task.solution);
     case 1:
       return reasoned_answer(task.thought, with_other_digit(task.solution, random));
-    case 2: {
-      std::string wrong = with_other_digit(task.solution, random);
-      return reasoned_answer(with_other_digit(task.thought, random), wrong);
-    }
+    case 2:
+      return with_slip(task.thought, task.solution, random);
     case 3:
       return cat("<answer>", task.solution, "</answer>");
     case 4: {

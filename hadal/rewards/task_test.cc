@@ -146,6 +146,22 @@ TEST(Preferences, TheChosenHasTheHigherHiddenScoreAndBothHaveReasons) {
       std::string::npos);
 }
 
+// Who only compares thought and answer does not find these.
+TEST(Preferences, SomeWrongAnswersAgreeWithTheirThought) {
+  int64_t agree = 0;
+  for (const Json& line : make_preferences(task_kind("sort-digits"), {.count = 200, .seed = 3, .level = 5}))
+    for (const char* side : {"chosen", "rejected"}) {
+      std::string text = line[side], answer;
+      const size_t thought = text.find("</think><answer>");
+      if (text.rfind("<think>", 0) != 0 || thought == std::string::npos) continue;
+      for (const char c : text.substr(0, thought))
+        if (c >= '0' && c <= '9') answer += answer.empty() ? std::string(1, c) : std::string{' ', c};
+      agree +=
+          text.substr(thought) == "</think><answer>" + answer + "</answer>" && answer != line["reference"];
+    }
+  EXPECT_GT(agree, 20);
+}
+
 TEST(Preferences, LengthDoesNotGiveTheChosenAway) {
   int64_t longer = 0;
   const auto lines = make_preferences(task_kind("words"), {.count = 300, .seed = 2});
