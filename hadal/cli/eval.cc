@@ -11,6 +11,7 @@
 #include "hadal/cli/command_line.h"
 #include "hadal/cli/input.h"
 #include "hadal/cli/output.h"
+#include "hadal/data/document_set.h"
 #include "hadal/data/rows.h"
 #include "hadal/engine/evaluate.h"
 #include "hadal/engine/open_network.h"
@@ -56,6 +57,26 @@ void add_sources(TextEvaluation& sum, const EvalOptions& o, int64_t T, const Mod
     source.read(row, 1, batch);
     sum.add(batch.ids);
   }
+}
+
+// Rows that begin where documents do, cut at T: what best_fit packing trains on.
+void add_documents(TextEvaluation& sum, const EvalOptions& o, int64_t T, const ModelConfig& model) {
+  const OpenSource source = open_source(o.data, 0);
+  const DocumentSet& set = source.held_out.size() > 0 ? source.held_out : source.train;
+  int64_t added = 0;
+  for (const int64_t document : spread(set.size(), o.rows)) {
+    const DocumentTokens tokens = set.at(document);
+    const int64_t most = T + 1 + model.mtp_depth, count = std::min(tokens.count, most);
+    std::vector<int32_t> ids(static_cast<size_t>(count));
+    tokens.file->read(tokens.begin, count, ids.data(), model.vocab_size);
+    if (count < most && source.eos_id >= 0) ids.push_back(source.eos_id);
+    if (std::ssize(ids) < 2 + model.mtp_depth) continue;
+    sum.add(std::move(ids));
+    ++added;
+  }
+  if (added == 0)
+    throw Error(ErrorCode::kInvalidArgument, cat("[cli.eval] ", o.data, " has no document of ",
+                                                 2 + model.mtp_depth, " tokens. Leave --by-document out."));
 }
 
 void print_result(const EvalOptions& o, const TextScore& found, const std::vector<PositionLoss>& positions,
@@ -110,7 +131,12 @@ int run_eval(const EvalOptions& o) {
   std::vector<int64_t> bytes;
   if (tokenizer) bytes = token_byte_lengths(*tokenizer, config.vocab_size);
   TextEvaluation sum(network, choose_cache_format(o.cache_dtype, network.weights()), T, bytes);
-  if (is_token_data(o.data)) {
+  if (o.by_document && !is_token_data(o.data))
+    throw Error(ErrorCode::kInvalidArgument, cat("[cli.eval] --by-document: ", o.data, " is a text, need ",
+                                                 "token shards. Make them with hadal data build."));
+  if (o.by_document) {
+    add_documents(sum, o, T, config);
+  } else if (is_token_data(o.data)) {
     add_sources(sum, o, T, config);
   } else if (tokenizer) {
     add_text(sum, o, *tokenizer, T, config.mtp_depth);

@@ -254,6 +254,8 @@ void add_eval(CLI::App& app, EvalOptions& o) {
   file_flag(app, "--out", o.out, "task: results to write, JSONL");
   count_or_zero_flag(app, "--length", o.length, "tokens per row; 0: 512, or the model's context");
   count_or_zero_flag(app, "--rows", o.rows, "at most this many rows, at even distances; 0: all");
+  app.add_flag("--by-document", o.by_document,
+               "shards: a row is the beginning of a document, not a part of all in a row");
   count_or_zero_flag(app, "--positions", o.positions,
                      "also the loss in this many ranges of positions of a row; 0: not");
   choice_flag(app, "--cache-dtype", o.cache_dtype, "of the latent cache; auto: bf16, or f32 for an F32 model",

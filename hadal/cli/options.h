@@ -172,6 +172,7 @@ struct EvalOptions {
   int64_t turns = 8;               // of an answer with tools
   int64_t length = 0;              // tokens a row; 0: 512, or the model's context if that is less
   int64_t rows = 0;                // at most this many, at even distances; 0: all
+  bool by_document = false;        // shards: a row is the beginning of a document
   int64_t positions = 0;           // ranges of positions to give the loss of; 0: none
   std::string cache_dtype = "auto";
   int64_t threads = 0;

@@ -65,6 +65,17 @@ class Tasks(ProgramTest):
         self.assertIn("Right answers by depth, length 16, %", (self.folder / "p.html").read_text())
         self.assert_fails(hadal("plot", str(out), model, "--out", str(self.folder / "p.html")), 1, "is a run beside evaluations")
 
+    def test_eval_by_document_begins_rows_where_documents_begin(self):
+        model, shards, text = self.model(), str(self.folder / "shards"), self.folder / "text.jsonl"
+        text.write_text("".join(json.dumps({"text": "a" * n}) + "\n" for n in (1, 10, 20)))
+        self.assert_answers(hadal("data", "build", shards, "--tokenizer", model, "--format", "jsonl", "--input", str(text)))
+        ask = ("eval", model, "--length", "16", "--threads", "1", "--json", "--data")
+        found = json.loads(self.assert_answers(hadal(*ask, shards, "--by-document", "--positions", "2")))
+        # Ten bytes and EOS less the first and what MTP looks ahead; the longer one is cut; "a" has too few tokens.
+        self.assertEqual(found["tokens"], 9 + 16)
+        self.assertNotEqual(found["loss"], json.loads(self.assert_answers(hadal(*ask, shards)))["loss"])
+        self.assert_fails(hadal(*ask, str(text), "--by-document"), 1, "is a text, need token shards")
+
     def test_eval_answers_every_task_and_compare_reads_the_results(self):
         model, tasks, results = self.model(), self.make("a", "--level", "1"), str(self.folder / "r")
         done = hadal("eval", model, "--task", tasks, "--samples", "2", "--k", "1,2", "--max-tokens", "4", "--profile", "reward", "--out",
