@@ -49,9 +49,9 @@ train yarn-512 512 "$to_512" --model.start "$out/base" --model.context 512 --ste
 train yarn-2048 2048 "$to_2048" --model.start "$out/yarn-512" --model.context 2048 --steps 40 $phase --batch.micro 2
 train plain-512 512 "$to_512" --model.start "$out/plain-start" --steps 100 $phase
 
-measure() { # MODEL LENGTH: needles up to it, loss by position in texts of it, loss in texts of 64
+measure() { # MODEL LENGTH: needles up to it, loss by position in texts of it and in texts of 64
   hadal eval "$out/$1" --task "$out/to-$2.jsonl" --by length,depth --max-tokens 1 --template none --threads "$threads" --json >"$out/needles/$1.json"
-  for loss in "loss $2 $2" "short 64 63"; do # 63: without the end, which a text longer than 64 does not have there
+  for loss in "loss $2 $2" "short 64 55"; do # 55: without the end, which a model of texts of 64 alone sees coming
     set -- "$1" "$2" $loss
     hadal eval "$out/$1" --data "$out/measure-$4" --by-document --length "$5" --positions 16 --threads "$threads" --json >"$out/$3/$1.json"
   done
