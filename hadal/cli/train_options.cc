@@ -3,8 +3,8 @@
 #include <filesystem>
 
 #include "hadal/base/file.h"
-#include "hadal/cli/flags.h"
 #include "hadal/cli/options.h"
+#include "hadal/cli/run_flags.h"
 #include "hadal/config.h"
 #include "hadal/config/presets.h"
 #include "hadal/tokenizer.h"
@@ -16,15 +16,15 @@ bool is_toml(const std::string& path) {
   return std::filesystem::path(path).extension() == ".toml";
 }
 
-// Every key is a flag. Declared last, so over the short ones.
-void add_every_key(CLI::App& app, TrainOptions& o, const std::vector<TrainKey>& keys) {
-  for (const TrainKey& key : keys)
-    app.add_option_function<std::string>(
-           "--" + key.name,
-           [&o, name = key.name](const std::string& text) { o.given.emplace_back(name, text); }, key.help)
-        ->type_name(key.need == "true or false" ? "true|false" : "VALUE")
-        ->default_str(key.value)
-        ->group("Every key of the configuration");
+void add_step_flags(CLI::App& app, TrainOptions& o, const char* batch_help, const char* length_help) {
+  auto& f = o.flags;
+  sets(o.given, count_flag(app, "--batch", f.batch.sequences, batch_help), "batch.sequences");
+  sets(o.given,
+       number_flag(
+           app, "--length", f.batch.length, length_help, [](int64_t x) { return x >= 2; },
+           "an integer of at least 2"),
+       "batch.length");
+  sets(o.given, positive_flag(app, "--lr", f.optimizer.lr, "peak learning rate"), "optimizer.lr");
 }
 
 }  // namespace
@@ -36,10 +36,7 @@ bool is_token_data(const std::string& path) {
 }
 
 void add_train(CLI::App& app, TrainOptions& o) {
-  // The flag's text sets `key` over what a file says, in the order of the command line.
-  const auto sets = [&o](CLI::Option* option, const std::string& key) {
-    return option->each([&o, key](const std::string& text) { o.given.emplace_back(key, text); });
-  };
+  const auto sets = [&o](CLI::Option* flag, const char* key) { return hadal::sets(o.given, flag, key); };
   auto& f = o.flags;
   sets(choice_flag(app, "--preset", f.model.preset, "built-in model; default tiny", preset_names()),
        "model.preset");
@@ -48,19 +45,12 @@ void add_train(CLI::App& app, TrainOptions& o) {
   sets(file_flag(app, "--tokenizer", f.data.tokenizer,
                  "tokenizer.json or its folder; default: learned from the data"),
        "data.tokenizer");
-  sets(file_flag(app, "--out", f.run.out, "run folder; the model ends up in it. A run goes on where it was",
-                 "DIR"),
-       "run.out");
+  add_out(app, o);
   sets(not_negative_flag(app, "--minutes", f.run.minutes, "stop after this time; 0: no limit"),
        "run.minutes");
   sets(count_or_zero_flag(app, "--steps", f.run.steps, "stop after this many steps; 0: no limit"),
        "run.steps");
-  sets(count_flag(app, "--batch", f.batch.sequences, "sequences per step"), "batch.sequences");
-  sets(number_flag(
-           app, "--length", f.batch.length, "tokens per sequence", [](int64_t x) { return x >= 2; },
-           "an integer of at least 2"),
-       "batch.length");
-  sets(positive_flag(app, "--lr", f.optimizer.lr, "peak learning rate"), "optimizer.lr");
+  add_step_flags(app, o, "sequences per step", "tokens per sequence");
   sets(count_or_zero_flag(app, "--warmup", f.schedule.warmup_steps, "steps of linear warm-up"),
        "schedule.warmup_steps");
   sets(not_negative_flag(app, "--weight-decay", f.optimizer.weight_decay, "of matrices"),
@@ -70,20 +60,10 @@ void add_train(CLI::App& app, TrainOptions& o) {
                               "of the multi-token prediction loss, all the way"),
             "loss.mtp_weight"),
        "loss.mtp_weight_late");
-  sets(count_or_zero_flag(app, "--save-every", f.checkpoint.every,
-                          "steps between checkpoints; 0: at the end and when stopped"),
-       "checkpoint.every");
-  sets(number_flag(
-           app, "--seed", f.run.seed, "of initial weights and data order", [](uint64_t) { return true; },
-           "an integer of at least 0"),
-       "run.seed");
-  sets(count_or_zero_flag(app, "--threads", f.run.threads, "0: all cores"), "run.threads");
+  add_run_flags(app, o, "of initial weights and data order");
   app.add_flag("--dry-run", o.dry_run, "print the memory it will need, by part, and exit");
-  app.add_flag("--print-config", o.print_config, "print the whole configuration as TOML and exit");
   app.add_flag("--print-config-reference", o.print_reference, "print every key with its meaning and exit");
-  app.add_flag("--force-config", o.force_config, "go on although the configuration has changed");
-  app.add_flag("--restart", o.restart, "discard what an earlier run left in the folder");
-  add_every_key(app, o, train_keys());
+  add_every_key<TrainConfig>(app, o.given);
 }
 
 namespace {
@@ -96,19 +76,14 @@ struct FineTuning {
 };
 
 void add_fine_tuning(CLI::App& app, std::string& model, TrainOptions& t, const FineTuning& words) {
-  const auto sets = [&t](CLI::Option* option, const std::string& key) {
-    return option->each([&t, key](const std::string& text) { t.given.emplace_back(key, text); });
-  };
+  const auto sets = [&t](CLI::Option* flag, const char* key) { return hadal::sets(t.given, flag, key); };
   auto& f = t.flags;
-  file_flag(app, "MODEL", model, "folder of the model to begin with", "DIR")->required();
-  file_flag(app, "--config", t.config, "run.toml with any keys");
+  add_start(app, model, t);
   sets(file_flag(app, "--data", *words.data, words.data_help), words.data_key);
   sets(
       file_flag(app, "--held-out", f.data.held_out, "JSONL to measure on; default: the last tenth of --data"),
       "data.held_out");
-  sets(file_flag(app, "--out", f.run.out, "run folder; the model ends up in it. A run goes on where it was",
-                 "DIR"),
-       "run.out");
+  add_out(app, t);
   sets(choice_flag(app, "--template", f.data.chat_template, "chat format instead of the tokenizer's own",
                    template_names_or_none()),
        "data.chat_template");
@@ -116,23 +91,9 @@ void add_fine_tuning(CLI::App& app, std::string& model, TrainOptions& t, const F
   sets(count_flag(app, "--steps", f.run.steps, "stop after this many steps instead"), "run.steps");
   sets(not_negative_flag(app, "--minutes", f.run.minutes, "as many steps as fit in this time instead"),
        "run.minutes");
-  sets(count_flag(app, "--batch", f.batch.sequences, words.batch_help), "batch.sequences");
-  sets(number_flag(
-           app, "--length", f.batch.length, words.length_help, [](int64_t x) { return x >= 2; },
-           "an integer of at least 2"),
-       "batch.length");
-  sets(positive_flag(app, "--lr", f.optimizer.lr, "peak learning rate"), "optimizer.lr");
-  sets(count_or_zero_flag(app, "--save-every", f.checkpoint.every,
-                          "steps between checkpoints; 0: at the end and when stopped"),
-       "checkpoint.every");
-  sets(number_flag(
-           app, "--seed", f.run.seed, "of the data's order", [](uint64_t) { return true; },
-           "an integer of at least 0"),
-       "run.seed");
-  sets(count_or_zero_flag(app, "--threads", f.run.threads, "0: all cores"), "run.threads");
-  app.add_flag("--print-config", t.print_config, "print the whole configuration as TOML and exit");
-  app.add_flag("--force-config", t.force_config, "go on although the configuration has changed");
-  app.add_flag("--restart", t.restart, "discard what an earlier run left in the folder");
+  add_step_flags(app, t, words.batch_help, words.length_help);
+  add_run_flags(app, t, "of the data's order");
+  add_every_key<TrainConfig>(app, t.given);
 }
 
 // The defaults of a run that begins with `model`; steps or minutes take the place of the default's epochs.
@@ -142,15 +103,6 @@ TrainConfig fine_tuning_base(TrainConfig base, const std::string& model, const T
   for (const auto& [key, text] : train.given)
     if (key == "run.steps" || key == "run.minutes") base.run.epochs = 0;
   return base;
-}
-
-void require_data_and_out(const TrainOptions& train, const char* data_key) {
-  if (!train.config.empty() || train.print_config) return;
-  const auto has = [&](const std::string& key) {
-    return std::any_of(train.given.begin(), train.given.end(), [&](const auto& g) { return g.first == key; });
-  };
-  if (!has(data_key)) throw CLI::RequiredError("--data");
-  if (!has("run.out")) throw CLI::RequiredError("--out");
 }
 
 }  // namespace
@@ -166,7 +118,6 @@ void add_sft(CLI::App& app, SftOptions& o) {
        .batch_help = "rows per step, each filled with whole samples",
        .length_help = "tokens a row; longer samples are cut. Default 1024, or the model's context",
        .epochs_help = "passes over the data; default 2"});
-  add_every_key(app, o.train, train_keys());
 }
 
 // A reward model in the same way.
@@ -181,7 +132,6 @@ void add_reward_train(CLI::App& app, RewardTrainOptions& o) {
        .length_help = "tokens of prompt and answer; pairs with more are left out. Default 1024, or "
                       "the model's context",
        .epochs_help = "passes over the data; default 1"});
-  add_every_key(app, o.train, train_keys());
 }
 
 TrainConfig sft_defaults() {
@@ -213,11 +163,7 @@ TrainConfig reward_train_config_of(const RewardTrainOptions& o) {
 }
 
 void finish_train(TrainOptions& o) {
-  const auto has = [&](const std::string& key) {
-    for (const auto& [each, text] : o.given)
-      if (each == key) return true;
-    return false;
-  };
+  const auto has = [&o](const char* key) { return hadal::has(o.given, key); };
   if (!o.config.empty() && !is_toml(o.config)) {
     if (has("model.preset")) throw CLI::ValidationError("--config", "excludes --preset");
     o.given.emplace_back("model.config", o.config);
@@ -234,11 +180,11 @@ void finish_train(TrainOptions& o) {
 }
 
 void finish_sft(SftOptions& o) {
-  require_data_and_out(o.train, "data.chat");
+  require_data_and_out(o.train, "data.chat", "--data");
 }
 
 void finish_reward_train(RewardTrainOptions& o) {
-  require_data_and_out(o.train, "data.preferences");
+  require_data_and_out(o.train, "data.preferences", "--data");
 }
 
 TrainConfig train_config_of(const TrainOptions& o, const TrainConfig& base) {

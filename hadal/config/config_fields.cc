@@ -276,4 +276,12 @@ std::vector<std::string> changed_fields(const std::vector<ConfigField>& before,
   return changes;
 }
 
+void ConfigRules::fail(const char* key, const std::string& value, const char* what) const {
+  hadal::fail(dialect_, source_, cat(key, " is ", value, ", need ", what, "."));
+}
+
+bool is_one_of(const std::string& value, std::initializer_list<const char*> known) {
+  return std::find(known.begin(), known.end(), value) != known.end();
+}
+
 }  // namespace hadal

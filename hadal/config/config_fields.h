@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -65,5 +66,23 @@ std::string toml_value(const bool& value);
 std::string toml_value(const std::string& value);
 std::string toml_value(const double& value);
 std::string toml_value(const std::vector<std::string>& values);
+
+// need(good, "batch.length", 1, "at least 2"): throws invalid_config where a rule is broken, "[config.train]
+// SOURCE: batch.length is 1, need at least 2."
+class ConfigRules {
+ public:
+  ConfigRules(const ConfigDialect& dialect, const std::string& source) : dialect_(dialect), source_(source) {}
+  template <class T>
+  void operator()(bool good, const char* key, const T& value, const char* what) const {
+    if (!good) fail(key, toml_value(value), what);
+  }
+
+ private:
+  [[noreturn]] void fail(const char* key, const std::string& value, const char* what) const;
+  ConfigDialect dialect_;
+  std::string source_;
+};
+
+bool is_one_of(const std::string& value, std::initializer_list<const char*> known);
 
 }  // namespace hadal

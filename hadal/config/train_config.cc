@@ -1,21 +1,16 @@
 #include "hadal/config/train_config.h"
 
-#include <algorithm>
-#include <cmath>
+#include <sstream>
 
 #include "hadal/base/file.h"
 #include "hadal/base/text.h"
-#include "hadal/config/config_fields.h"
+#include "hadal/config/recompute.h"
 #include "hadal/error.h"
 
 namespace hadal {
 namespace {
 
 constexpr ConfigDialect kDialect{"config.train", "hadal train"};
-
-[[noreturn]] void fail(const std::string& source, const std::string& what) {
-  throw Error(ErrorCode::kInvalidConfig, cat("[config.train] ", source, ": ", what));
-}
 
 // Keys that decide when and where, not what is learned.
 bool alters_results(const std::string& key) {
@@ -42,14 +37,6 @@ void set_train_key(TrainConfig& config, const std::string& key, const std::strin
   set_field(fields_of(config), key, value, source, kDialect);
 }
 
-std::vector<TrainKey> train_keys() {
-  TrainConfig config;
-  std::vector<TrainKey> keys;
-  for (const ConfigField& field : fields_of(config))
-    keys.push_back({field.name, field.text(), field.need(), field.help});
-  return keys;
-}
-
 std::string train_config_reference() {
   TrainConfig config;
   return "# Configuration of a training run\n\n"
@@ -68,7 +55,11 @@ std::string train_config_toml(const TrainConfig& config, bool with_help) {
 
 namespace {
 
-void check_data(const DataSection& d, auto&& need) {
+bool is_share(double x) {
+  return x >= 0 && x <= 1;
+}
+
+void check_data(const DataSection& d, const ConfigRules& need) {
   need(d.text.empty() + d.sources.empty() + d.chat.empty() + d.preferences.empty() == 3, "data.text", d.text,
        "it or data.sources, data.chat or data.preferences, one of them");
   need(d.held_out.empty() || (d.chat != d.held_out && d.preferences != d.held_out), "data.held_out",
@@ -77,9 +68,8 @@ void check_data(const DataSection& d, auto&& need) {
        "empty without data.chat or data.preferences");
   need(d.held_out_share >= 0 && d.held_out_share < 1, "data.held_out_share", d.held_out_share,
        "a share from 0 to below 1");
-  need(d.fim_rate >= 0 && d.fim_rate <= 1, "data.fim_rate", d.fim_rate, "a share from 0 to 1");
-  need(d.split_merged >= 0 && d.split_merged <= 1, "data.split_merged", d.split_merged,
-       "a share from 0 to 1");
+  need(is_share(d.fim_rate), "data.fim_rate", d.fim_rate, "a share from 0 to 1");
+  need(is_share(d.split_merged), "data.split_merged", d.split_merged, "a share from 0 to 1");
   need(d.sources.empty() || d.split_merged == 0, "data.split_merged", d.split_merged,
        "0 with data.sources: hadal data build --split-merged does it");
   need(d.text.empty() || d.fim_rate == 0, "data.fim_rate", d.fim_rate,
@@ -89,10 +79,6 @@ void check_data(const DataSection& d, auto&& need) {
   need(d.packing == "stream" || d.packing == "best_fit", "data.packing", d.packing, "stream or best_fit");
   need(d.text.empty() || d.packing == "stream", "data.packing", d.packing,
        "stream with data.text: a text is one document; hadal data build makes sources of many");
-}
-
-bool is_one_of(const std::string& value, std::initializer_list<const char*> known) {
-  return std::find(known.begin(), known.end(), value) != known.end();
 }
 
 bool is_layer_list(const std::string& text) {
@@ -110,7 +96,7 @@ bool is_device(const std::string& name) {
          name.find_first_not_of("0123456789", 5) == std::string::npos;
 }
 
-void check_fp8(const Fp8Section& f, auto&& need) {
+void check_fp8(const Fp8Section& f, const ConfigRules& need) {
   need(is_one_of(f.sums, {"fp32", "hopper", "hopper-unpromoted"}), "fp8.sums", f.sums,
        "fp32, hopper or hopper-unpromoted");
   for (const auto& [key, group] :
@@ -121,7 +107,7 @@ void check_fp8(const Fp8Section& f, auto&& need) {
        "e4m3 or e5m2");
 }
 
-void check_compute(const TrainConfig& c, auto&& need) {
+void check_compute(const TrainConfig& c, const ConfigRules& need) {
   need(is_device(c.compute.device), "compute.device", c.compute.device, "cpu, cuda or cuda:N");
   const bool cpu = c.compute.device == "cpu";
   need(is_one_of(c.compute.precision, {"f32", "bf16", "f16", "fp8"}), "compute.precision",
@@ -131,15 +117,15 @@ void check_compute(const TrainConfig& c, auto&& need) {
   need(c.compute.precision != "fp8" || c.data.preferences.empty(), "compute.precision", c.compute.precision,
        "f32, bf16 or f16 with data.preferences");
   check_fp8(c.fp8, need);
-  need(is_one_of(c.compute.recompute, {"none", "selective", "full"}), "compute.recompute",
-       c.compute.recompute, "none, selective or full");
+  need(recompute_named(c.compute.recompute).has_value(), "compute.recompute", c.compute.recompute,
+       "none, selective or full");
   need(cpu || c.batch.workers <= 1, "batch.workers", c.batch.workers, "0 or 1 with compute.device cuda");
   need(cpu || c.data.preferences.empty(), "compute.device", c.compute.device, "cpu with data.preferences");
   need(cpu || c.parallel.pipeline == 1, "parallel.pipeline", c.parallel.pipeline,
        "1 with compute.device cuda, which is of one process");
 }
 
-void check_parallel(const ParallelSection& p, auto&& need) {
+void check_parallel(const ParallelSection& p, const ConfigRules& need) {
   need(p.pipeline >= 1, "parallel.pipeline", p.pipeline, "1 (none) or more");
   need(is_one_of(p.schedule, {"gpipe", "1f1b", "interleaved", "zb-h1", "zb-v", "dualpipe", "dualpipe-v"}),
        "parallel.schedule", p.schedule, "gpipe, 1f1b, interleaved, zb-h1, zb-v, dualpipe or dualpipe-v");
@@ -153,10 +139,36 @@ void check_parallel(const ParallelSection& p, auto&& need) {
 
 }  // namespace
 
+void check(const OptimizerSection& o, const ConfigRules& need) {
+  need(o.lr > 0, "optimizer.lr", o.lr, "more than 0");
+  const auto decay = [](double x) { return x >= 0 && x < 1; };
+  need(decay(o.beta1), "optimizer.beta1", o.beta1, "0 to below 1");
+  need(decay(o.beta2), "optimizer.beta2", o.beta2, "0 to below 1");
+  need(decay(o.ema), "optimizer.ema", o.ema, "0 (none) to below 1");
+  need(!o.export_ema || o.ema > 0, "optimizer.export_ema", o.export_ema, "optimizer.ema above 0 with it");
+  need(o.eps > 0, "optimizer.eps", o.eps, "more than 0");
+  need(o.weight_decay >= 0, "optimizer.weight_decay", o.weight_decay, "0 or more");
+  need(o.clip > 0, "optimizer.clip", o.clip, "more than 0");
+}
+
+void check(const ScheduleSection& s, const ConfigRules& need) {
+  need(is_one_of(s.kind, {"v3", "v2", "cosine", "wsd", "constant"}), "schedule.kind", s.kind,
+       "v3, v2, cosine, wsd or constant");
+  need(s.warmup_steps >= 0, "schedule.warmup_steps", s.warmup_steps, "0 or more");
+  need(is_share(s.floor), "schedule.floor", s.floor, "a share from 0 to 1");
+  need(is_share(s.decay_share), "schedule.decay_share", s.decay_share, "a share from 0 to 1");
+}
+
+void check(const CheckpointSection& c, const ConfigRules& need) {
+  need(c.every >= 0, "checkpoint.every", c.every, "0 (at the end) or more");
+  need(c.minutes >= 0, "checkpoint.minutes", c.minutes, "0 (not) or more");
+  need(c.keep >= 1, "checkpoint.keep", c.keep, "at least 1");
+  need(c.max_skips_in_a_row >= 1, "checkpoint.max_skips_in_a_row", c.max_skips_in_a_row, "at least 1");
+  need(c.max_rollbacks >= 0, "checkpoint.max_rollbacks", c.max_rollbacks, "0 or more");
+}
+
 void check(const TrainConfig& c, const std::string& source) {
-  const auto need = [&](bool good, const char* key, const auto& value, const char* what) {
-    if (!good) fail(source, cat(key, " is ", toml_value(value), ", need ", what, "."));
-  };
+  const ConfigRules need(kDialect, source);
   need(c.run.steps >= 0, "run.steps", c.run.steps, "0 (as many as fit in the time) or more");
   need(c.run.minutes >= 0, "run.minutes", c.run.minutes, "0 (no limit) or more");
   need(c.run.epochs >= 0, "run.epochs", c.run.epochs, "0 (not by epochs) or more");
@@ -186,22 +198,8 @@ void check(const TrainConfig& c, const std::string& source) {
        "more than 0 with batch.start");
   need(c.batch.quantum >= 1 && c.batch.quantum <= c.batch.sequences, "batch.quantum", c.batch.quantum,
        "1 to batch.sequences");
-  need(c.optimizer.lr > 0, "optimizer.lr", c.optimizer.lr, "more than 0");
-  const auto decay = [](double x) { return x >= 0 && x < 1; };
-  need(decay(c.optimizer.beta1), "optimizer.beta1", c.optimizer.beta1, "0 to below 1");
-  need(decay(c.optimizer.beta2), "optimizer.beta2", c.optimizer.beta2, "0 to below 1");
-  need(decay(c.optimizer.ema), "optimizer.ema", c.optimizer.ema, "0 (none) to below 1");
-  need(!c.optimizer.export_ema || c.optimizer.ema > 0, "optimizer.export_ema", c.optimizer.export_ema,
-       "optimizer.ema above 0 with it");
-  need(c.optimizer.eps > 0, "optimizer.eps", c.optimizer.eps, "more than 0");
-  need(c.optimizer.weight_decay >= 0, "optimizer.weight_decay", c.optimizer.weight_decay, "0 or more");
-  need(c.optimizer.clip > 0, "optimizer.clip", c.optimizer.clip, "more than 0");
-  need(is_one_of(c.schedule.kind, {"v3", "v2", "cosine", "wsd", "constant"}), "schedule.kind",
-       c.schedule.kind, "v3, v2, cosine, wsd or constant");
-  need(c.schedule.warmup_steps >= 0, "schedule.warmup_steps", c.schedule.warmup_steps, "0 or more");
-  const auto share = [](double x) { return x >= 0 && x <= 1; };
-  need(share(c.schedule.floor), "schedule.floor", c.schedule.floor, "a share from 0 to 1");
-  need(share(c.schedule.decay_share), "schedule.decay_share", c.schedule.decay_share, "a share from 0 to 1");
+  check(c.optimizer, need);
+  check(c.schedule, need);
   need(c.loss.mtp_weight >= 0, "loss.mtp_weight", c.loss.mtp_weight, "0 or more");
   need(c.loss.mtp_weight_late >= 0, "loss.mtp_weight_late", c.loss.mtp_weight_late, "0 or more");
   need(c.loss.balance_alpha >= 0, "loss.balance_alpha", c.loss.balance_alpha, "0 or more");
@@ -210,17 +208,12 @@ void check(const TrainConfig& c, const std::string& source) {
   need(c.loss.communication_alpha >= 0, "loss.communication_alpha", c.loss.communication_alpha,
        "0 (none) or more");
   need(c.loss.capacity_factor >= 0, "loss.capacity_factor", c.loss.capacity_factor, "0 (all) or more");
-  need(share(c.loss.never_dropped_share), "loss.never_dropped_share", c.loss.never_dropped_share,
+  need(is_share(c.loss.never_dropped_share), "loss.never_dropped_share", c.loss.never_dropped_share,
        "a share from 0 to 1");
   check_compute(c, need);
   need(c.loss.bias_step >= 0, "loss.bias_step", c.loss.bias_step, "0 or more");
   check_parallel(c.parallel, need);
-  need(c.checkpoint.every >= 0, "checkpoint.every", c.checkpoint.every, "0 (at the end) or more");
-  need(c.checkpoint.minutes >= 0, "checkpoint.minutes", c.checkpoint.minutes, "0 (not) or more");
-  need(c.checkpoint.keep >= 1, "checkpoint.keep", c.checkpoint.keep, "at least 1");
-  need(c.checkpoint.max_skips_in_a_row >= 1, "checkpoint.max_skips_in_a_row", c.checkpoint.max_skips_in_a_row,
-       "at least 1");
-  need(c.checkpoint.max_rollbacks >= 0, "checkpoint.max_rollbacks", c.checkpoint.max_rollbacks, "0 or more");
+  check(c.checkpoint, need);
   need(c.eval.every >= 0, "eval.every", c.eval.every, "0 (before and after) or more");
   need(c.eval.windows >= 1, "eval.windows", c.eval.windows, "at least 1");
   need(c.eval.loads_every >= 0, "eval.loads_every", c.eval.loads_every, "0 (none) or more");

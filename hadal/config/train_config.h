@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "hadal/config/config_fields.h"
+
 namespace hadal {
 
 struct RunSection {
@@ -276,20 +278,16 @@ TrainConfig load_train_config(const std::filesystem::path& path);
 void set_train_key(TrainConfig& config, const std::string& key, const std::string& value,
                    const std::string& source);
 
-// A key as the command line and docs/config.md show it.
-struct TrainKey {
-  std::string name;   // section.key
-  std::string value;  // default, as in TOML
-  std::string need;   // "a number"
-  std::string help;
-};
-std::vector<TrainKey> train_keys();
-
 // docs/config.md.
 std::string train_config_reference();
 
 // Every key with its value and help; read_train_config() gives the same configuration back.
 std::string train_config_toml(const TrainConfig& config, bool with_help = true);
+
+// The rules of sections that other configurations have too.
+void check(const OptimizerSection& optimizer, const ConfigRules& need);
+void check(const ScheduleSection& schedule, const ConfigRules& need);
+void check(const CheckpointSection& checkpoint, const ConfigRules& need);
 
 // Every cross-field rule. Throws invalid_config naming `source`, key, value and need.
 void check(const TrainConfig& config, const std::string& source);

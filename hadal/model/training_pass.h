@@ -4,6 +4,7 @@
 #include <optional>
 #include <vector>
 
+#include "hadal/config/recompute.h"
 #include "hadal/ops/fp8.h"
 #include "hadal/ops/linear.h"
 #include "hadal/tensor/tensor.h"
@@ -13,13 +14,6 @@ namespace hadal {
 class ExpertExchange;
 class TensorSum;
 struct Routing;
-
-// What the backward pass computes again instead of keeping it. Gradients are the same, bit for bit.
-enum class Recompute {
-  kNone,
-  kSelective,  // outputs of RMSNorm, of the MLA up-projections and of SwiGLU, as V3 (V3 report 3.2.3)
-  kFull,       // whole layers: a layer keeps its input and its choice of experts
-};
 
 struct TrainingPass {
   Tensor segment_start_BS;             // int64, first position each token sees, its document's; undefined: 0

@@ -27,8 +27,7 @@ int64_t number_of(const std::string& key, const std::string& value, int64_t leas
 }
 
 Recompute recompute_of(const std::string& value) {
-  for (const Recompute one : {Recompute::kNone, Recompute::kSelective, Recompute::kFull})
-    if (value == name(one)) return one;
+  if (const auto recompute = recompute_named(value)) return *recompute;
   refuse(cat("recompute=", value, ": need none, selective or full."));
 }
 
@@ -87,10 +86,6 @@ void check_pipeline(Rules& rules, const ClusterJob& job, const ClusterLayout& l)
 }
 
 }  // namespace
-
-const char* name(Recompute recompute) {
-  return recompute == Recompute::kNone ? "none" : recompute == Recompute::kFull ? "full" : "selective";
-}
 
 int64_t ClusterLayout::stages() const {
   if (schedule == ScheduleKind::kInterleaved) return pp * chunks;

@@ -7,13 +7,11 @@
 #include <vector>
 
 #include "hadal/config.h"
+#include "hadal/config/recompute.h"
 #include "hadal/parallel/schedule.h"
 #include "hadal/planner/cluster_facts.h"
 
 namespace hadal {
-
-enum class Recompute { kNone, kSelective, kFull };  // in the backward pass; as compute.recompute of a run
-const char* name(Recompute recompute);
 
 // Ranks are pp x dp x tp. Experts are spread over groups of ep of the dp ranks. tp cuts heads, dense and
 // shared FFNs and shares the tokens for the experts.

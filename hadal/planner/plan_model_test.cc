@@ -32,12 +32,7 @@ ModelConfig v2() {
   ModelConfig c;
   c.generation = Generation::kV2;
   c.vocab_size = 102400, c.width = 5120, c.num_layers = 60, c.dense_dim = 12288;
-  c.mla = {.num_heads = 128,
-           .query_latent = 1536,
-           .kv_latent = 512,
-           .nope_dim = 128,
-           .rope_dim = 64,
-           .value_dim = 128};
+  c.mla = v3().mla;
   c.moe = {.num_experts = 160,
            .num_shared = 2,
            .top_k = 6,

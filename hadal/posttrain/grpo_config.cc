@@ -1,7 +1,5 @@
 #include "hadal/posttrain/grpo_config.h"
 
-#include <algorithm>
-
 #include "hadal/base/file.h"
 #include "hadal/base/text.h"
 #include "hadal/error.h"
@@ -9,22 +7,14 @@
 namespace hadal {
 namespace {
 
-[[noreturn]] void fail(const std::string& source, const std::string& what) {
-  throw Error(ErrorCode::kInvalidConfig, cat("[config.grpo] ", source, ": ", what));
-}
-
 bool alters_results(const std::string& key) {
   for (const char* free : {"run.out", "run.threads", "run.log_completions", "rollout.speculation"})
     if (key == free) return false;
   return !key.starts_with("checkpoint.") && !key.starts_with("eval.");
 }
 
-bool one_of(const std::string& value, std::initializer_list<const char*> known) {
-  return std::find(known.begin(), known.end(), value) != known.end();
-}
-
-void check_loss(const PolicyLossSection& l, auto&& need) {
-  need(one_of(l.kind, {"grpo", "bnpo", "dr_grpo", "dapo", "cispo", "gspo"}), "loss.kind", l.kind,
+void check_loss(const PolicyLossSection& l, const ConfigRules& need) {
+  need(is_one_of(l.kind, {"grpo", "bnpo", "dr_grpo", "dapo", "cispo", "gspo"}), "loss.kind", l.kind,
        "grpo, bnpo, dr_grpo, dapo, cispo or gspo");
   need(l.eps_low > 0 && l.eps_low < 1, "loss.eps_low", l.eps_low, "more than 0 and below 1");
   need(l.eps_high > 0, "loss.eps_high", l.eps_high, "more than 0");
@@ -32,8 +22,8 @@ void check_loss(const PolicyLossSection& l, auto&& need) {
        "0 (not limited) or more than 1 + loss.eps_high");
   need(l.dual_clip == 0 || l.dual_clip > 1, "loss.dual_clip", l.dual_clip, "0 (not limited) or more than 1");
   need(l.beta >= 0, "loss.beta", l.beta, "0 (no reference) or more");
-  need(one_of(l.kl, {"k1", "k2", "k3"}), "loss.kl", l.kl, "k1, k2 or k3");
-  need(one_of(l.advantage, {"group", "none", "batch", "rloo"}), "loss.advantage", l.advantage,
+  need(is_one_of(l.kl, {"k1", "k2", "k3"}), "loss.kl", l.kl, "k1, k2 or k3");
+  need(is_one_of(l.advantage, {"group", "none", "batch", "rloo"}), "loss.advantage", l.advantage,
        "group, none, batch or rloo");
   need(l.advantage_eps >= 0, "loss.advantage_eps", l.advantage_eps, "0 or more");
   need(l.entropy >= 0, "loss.entropy", l.entropy, "0 (no bonus) or more");
@@ -41,14 +31,15 @@ void check_loss(const PolicyLossSection& l, auto&& need) {
   need(l.iterations >= 1, "loss.iterations", l.iterations, "at least 1");
 }
 
-void check_rollout(const RolloutSection& r, auto&& need) {
+void check_rollout(const RolloutSection& r, const ConfigRules& need) {
   need(r.prompts >= 1, "rollout.prompts", r.prompts, "at least 1");
   need(r.group_size >= 2, "rollout.group_size", r.group_size, "at least 2: answers are compared");
   need(r.max_tokens >= 1, "rollout.max_tokens", r.max_tokens, "at least 1");
   need(r.temperature > 0, "rollout.temperature", r.temperature,
        "more than 0: greedy answers are all the same");
   need(r.dynamic_rounds >= 1, "rollout.dynamic_rounds", r.dynamic_rounds, "at least 1");
-  need(one_of(r.speculation, {"off", "on", "auto"}), "rollout.speculation", r.speculation, "off, on or auto");
+  need(is_one_of(r.speculation, {"off", "on", "auto"}), "rollout.speculation", r.speculation,
+       "off, on or auto");
   need(r.turns >= 1, "rollout.turns", r.turns, "at least 1");
   need(r.calls >= 1, "rollout.calls", r.calls, "at least 1");
   need(r.max_logp_difference > 0, "rollout.max_logp_difference", r.max_logp_difference, "more than 0");
@@ -98,9 +89,7 @@ void apply_profile(GrpoConfig& c, const std::string& name) {
 }
 
 void check(const GrpoConfig& c, const std::string& source) {
-  const auto need = [&](bool good, const char* key, const auto& value, const char* what) {
-    if (!good) fail(source, cat(key, " is ", toml_value(value), ", need ", what, "."));
-  };
+  const ConfigRules need(kGrpoDialect, source);
   need(c.run.steps >= 1, "run.steps", c.run.steps, "at least 1");
   need(c.run.minutes >= 0, "run.minutes", c.run.minutes, "0 or more");
   need(c.run.threads >= 0, "run.threads", c.run.threads, "0 (all cores) or more");
@@ -111,18 +100,17 @@ void check(const GrpoConfig& c, const std::string& source) {
   check_loss(c.loss, need);
   need(c.loss.minibatches <= c.rollout.prompts, "loss.minibatches", c.loss.minibatches,
        "at most rollout.prompts");
-  need(one_of(c.reference.refresh, {"never", "copy", "mix"}), "reference.refresh", c.reference.refresh,
+  need(is_one_of(c.reference.refresh, {"never", "copy", "mix"}), "reference.refresh", c.reference.refresh,
        "never, copy or mix");
   need(c.reference.every >= 1, "reference.every", c.reference.every, "at least 1");
   need(c.reference.mix >= 0 && c.reference.mix <= 1, "reference.mix", c.reference.mix, "a share from 0 to 1");
   need(c.batch.row_tokens >= 2, "batch.row_tokens", c.batch.row_tokens, "at least 2");
   need(c.batch.micro >= 0, "batch.micro", c.batch.micro, "0 (all at once) or more");
   need(c.batch.workers >= 0, "batch.workers", c.batch.workers, "0 (one per thread) or more");
-  need(c.optimizer.lr > 0, "optimizer.lr", c.optimizer.lr, "more than 0");
-  need(c.optimizer.clip > 0, "optimizer.clip", c.optimizer.clip, "more than 0");
+  check(c.optimizer, need);
+  check(c.schedule, need);
   need(c.optimizer.ema == 0, "optimizer.ema", c.optimizer.ema, "0: no average is kept here");
-  need(c.checkpoint.keep >= 1, "checkpoint.keep", c.checkpoint.keep, "at least 1");
-  need(c.checkpoint.every >= 0, "checkpoint.every", c.checkpoint.every, "0 (at the end) or more");
+  check(c.checkpoint, need);
   need(c.eval.every >= 0, "eval.every", c.eval.every, "0 (before and after) or more");
   need(c.eval.tasks >= 1, "eval.tasks", c.eval.tasks, "at least 1");
   need(c.eval.samples >= 0, "eval.samples", c.eval.samples, "0 (none) or more");

@@ -386,6 +386,12 @@ TEST(GrpoConfig, MistakesAreNamed) {
             std::string::npos);
   EXPECT_NE(error_of([](GrpoConfig& c) { c.rollout.temperature = 0; }).find("rollout.temperature"),
             std::string::npos);
+  // The rules of what it shares with training.
+  EXPECT_NE(error_of([](GrpoConfig& c) { c.schedule.kind = "linear"; }).find("schedule.kind is \"linear\""),
+            std::string::npos);
+  EXPECT_NE(
+      error_of([](GrpoConfig& c) { c.optimizer.beta2 = 1; }).find("[config.grpo] run.toml: optimizer.beta2"),
+      std::string::npos);
   EXPECT_NE(error_of([](GrpoConfig& c) { apply_profile(c, "dapoo"); }).find("did you mean \"dapo\"?"),
             std::string::npos);
 }

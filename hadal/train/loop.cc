@@ -21,10 +21,6 @@
 namespace hadal {
 namespace {
 
-Recompute recompute_of(const std::string& name) {
-  return name == "full" ? Recompute::kFull : name == "selective" ? Recompute::kSelective : Recompute::kNone;
-}
-
 Fp8Group fp8_group(const std::string& name) {
   return name == "tensor" ? Fp8Group::kTensor : name == "block" ? Fp8Group::kBlock : Fp8Group::kTile;
 }
@@ -52,7 +48,7 @@ LossConfig loss_config(const TrainConfig& c, double done) {
           .capacity_factor = c.loss.capacity_factor,
           .products = products_named(c.compute.precision),
           .fp8 = fp8_recipe(c),
-          .recompute = recompute_of(c.compute.recompute)};
+          .recompute = *recompute_named(c.compute.recompute)};
 }
 
 // What all ranks must agree on: all but how many threads each has and where its files are.

@@ -16,10 +16,6 @@ namespace {
 
 using Pairs = std::vector<Preference>;
 
-Recompute recompute_of(const std::string& name) {
-  return name == "full" ? Recompute::kFull : name == "selective" ? Recompute::kSelective : Recompute::kNone;
-}
-
 // The last share of the pairs.
 Pairs split_off(Pairs& pairs, double share) {
   const auto n = static_cast<int64_t>(share * static_cast<double>(pairs.size()));
@@ -74,7 +70,7 @@ TrainingData preference_data(const TrainConfig& config, const ModelConfig& model
                                          {.center = config.loss.center,
                                           .margins = config.loss.margins,
                                           .products = products_named(config.compute.precision),
-                                          .recompute = recompute_of(config.compute.recompute)},
+                                          .recompute = *recompute_named(config.compute.recompute)},
                                          config.run.seed);
   data.finish = [held_out, name = config.data.chat_template](const Transformer& trained,
                                                              const std::filesystem::path& folder) {
