@@ -49,6 +49,19 @@ inline void transpose16(__m512 r[16]) {
   for (int i = 0; i < 16; ++i) r[i] = t[i];
 }
 
+// A product is made of tiles, which half_product_*.h define.
+constexpr int kTileRows = 8;
+struct Tile;
+template <int MR, int NV, bool kColumns>
+void tile(const Tile& p);
+
+// The last rows of a strip, fewer than a tile has.
+template <int NV, bool kColumns, int MR = kTileRows - 1>
+void last_rows(const Tile& p, int64_t rows) {
+  if (rows == MR) return tile<MR, NV, kColumns>(p);
+  if constexpr (MR > 1) last_rows<NV, kColumns, MR - 1>(p, rows);
+}
+
 #ifdef __AVX512FP16__
 #include "hadal/kernels/cpu/half_product_fp16.h"
 #else

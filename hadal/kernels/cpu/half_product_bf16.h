@@ -7,7 +7,6 @@ inline __m256i to_half(__m512 x) {
   return (__m256i)_mm512_cvtneps_pbh(x);
 }
 
-constexpr int kTileRows = 8;
 constexpr int64_t kRowBlock = 128, kBlock = 320;  // of K: 32 columns of b take 20 KB of the first cache
 
 // Values 0 .. 15 and 16 .. 31 of two rows, in pairs.
@@ -127,22 +126,7 @@ void strip(Tile p, int64_t rows) {
     tile<kTileRows, NV, kColumns>(p);
     p.a += kColumns ? kTileRows * kBlock : kTileRows * p.a_row;
   }
-  switch (rows - i) {
-    case 7:
-      return tile<7, NV, kColumns>(p);
-    case 6:
-      return tile<6, NV, kColumns>(p);
-    case 5:
-      return tile<5, NV, kColumns>(p);
-    case 4:
-      return tile<4, NV, kColumns>(p);
-    case 3:
-      return tile<3, NV, kColumns>(p);
-    case 2:
-      return tile<2, NV, kColumns>(p);
-    case 1:
-      return tile<1, NV, kColumns>(p);
-  }
+  last_rows<NV, kColumns>(p, rows - i);
 }
 
 void multiply(const HalfProduct& p) {

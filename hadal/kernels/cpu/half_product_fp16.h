@@ -14,7 +14,6 @@ inline __m512 high_floats(__m512h x) {
 
 // The left factor's values twice in 32 bits, for a block of rows and of K: broadcasting 32 bits costs a load
 // alone, 16 bits also a turn of a multiplier's port. Row by row, or column by column (8 rows to a tile).
-constexpr int kTileRows = 8;
 constexpr int64_t kRowBlock = 128, kBlock = 256;  // of K: 96 columns of b then just fit the first cache
 
 inline __m512i twice(__m256i x) {
@@ -113,22 +112,7 @@ void strip(Tile p, int64_t rows) {
   int64_t i = 0;
   for (; i + kTileRows <= rows; i += kTileRows, p.a += kTileRows * kBlock, p.c += kTileRows * p.c_row)
     tile<kTileRows, NV, kColumns>(p);
-  switch (rows - i) {
-    case 7:
-      return tile<7, NV, kColumns>(p);
-    case 6:
-      return tile<6, NV, kColumns>(p);
-    case 5:
-      return tile<5, NV, kColumns>(p);
-    case 4:
-      return tile<4, NV, kColumns>(p);
-    case 3:
-      return tile<3, NV, kColumns>(p);
-    case 2:
-      return tile<2, NV, kColumns>(p);
-    case 1:
-      return tile<1, NV, kColumns>(p);
-  }
+  last_rows<NV, kColumns>(p, rows - i);
 }
 
 template <bool kColumns>
