@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 
+#include "hadal/ops/data.h"
+#include "hadal/ops/product.h"
 #include "hadal/tensor/make.h"
 #include "hadal/tensor/shape.h"
 
@@ -58,6 +61,21 @@ std::vector<int64_t> copy_of_row(const Tensor& place_U) {
   const auto* place = static_cast<const int64_t*>(place_U.data_ptr());
   for (size_t c = 0; c < copy.size(); ++c) copy[static_cast<size_t>(place[c])] = static_cast<int64_t>(c);
   return copy;
+}
+
+Tensor rows_at(const Tensor& x_XY, const Tensor& row_U) {
+  const int64_t U = row_U.numel(), Y = x_XY.size(1);
+  HADAL_SHAPE(row_U, U);
+  const Tensor out_UY = empty({U, Y}, x_XY.scalar_type());
+  const auto bytes = static_cast<size_t>(Y * x_XY.element_size());
+  const int64_t* row = longs(row_U);
+  const auto* from = static_cast<const char*>(x_XY.data_ptr());
+  auto* to = static_cast<char*>(out_UY.data_ptr());
+  parallel_for(U, grain(Y), [&](int64_t begin, int64_t end) {
+    for (auto u = static_cast<size_t>(begin); u < static_cast<size_t>(end); ++u)
+      std::memcpy(to + u * bytes, from + static_cast<size_t>(row[u]) * bytes, bytes);
+  });
+  return out_UY;
 }
 
 Tensor weight_by_row(const ExpertOrder& order, const Tensor& weight_TA) {

@@ -26,6 +26,8 @@ Tensor expert_counts(const Tensor& expert_TA, int64_t E);
 
 // Copy t*A + a that each sorted row holds.
 std::vector<int64_t> copy_of_row(const Tensor& place_U);
+// Rows of x_XY, one for each index in row_U, int64; contiguous, of any dtype. -> [U, Y]
+Tensor rows_at(const Tensor& x_XY, const Tensor& row_U);
 // The gate's weight of each sorted row, fp32.
 Tensor weight_by_row(const ExpertOrder& order, const Tensor& weight_TA);
 

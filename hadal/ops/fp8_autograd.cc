@@ -1,8 +1,6 @@
 #include <ATen/ops/empty.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <algorithm>
-
 #include "hadal/base/check.h"
 #include "hadal/kernels/train.h"
 #include "hadal/ops/data.h"
@@ -222,16 +220,6 @@ class Fp8Mlp : public Function<Fp8Mlp> {
   }
 };
 
-Tensor gather_rows(const Tensor& x_TD, const Tensor& token_U) {
-  const int64_t U = token_U.numel(), D = x_TD.size(1);
-  const Tensor out_UD = empty({U, D});
-  const int64_t* token = longs(token_U);
-  parallel_for(U, grain(D), [&](int64_t begin, int64_t end) {
-    for (int64_t u = begin; u < end; ++u) std::copy_n(floats(x_TD) + token[u] * D, D, floats(out_UD) + u * D);
-  });
-  return out_UD;
-}
-
 struct KeptExperts {
   Recipe recipe;
   ExpertOrder order;
@@ -253,7 +241,7 @@ class Fp8Experts : public Function<Fp8Experts> {
                   D,
                   M,
                   std::vector<KeptFfn>(static_cast<size_t>(E))};
-    const Tensor copy_UD = gather_rows(x_in.contiguous(), k.order.token_U), out_UD = empty({T * A, D}),
+    const Tensor copy_UD = rows_at(x_in.contiguous(), k.order.token_U), out_UD = empty({T * A, D}),
                  y_TD = at::empty({T, D}, gate_EMD.options());
     for_each_expert(k.order.begin_E, [&](int64_t e, int64_t begin, int64_t n) {
       const int64_t at = e * M * D;
@@ -274,7 +262,7 @@ class Fp8Experts : public Function<Fp8Experts> {
     const KeptExperts& k = kept<KeptExperts>(ctx);
     const int64_t T = k.weight_TA.size(0), A = k.weight_TA.size(1), D = k.D, M = k.M,
                   E = static_cast<int64_t>(k.experts.size());
-    const Tensor dout_UD = gather_rows(grads[0].contiguous(), k.order.token_U), dcopy_UD = empty({T * A, D}),
+    const Tensor dout_UD = rows_at(grads[0].contiguous(), k.order.token_U), dcopy_UD = empty({T * A, D}),
                  weight_U = weight_by_row(k.order, k.weight_TA), dweight_U = empty({T * A});
     const Tensor dgate = zeros({E, M, D}), dup = zeros({E, M, D}), ddown = zeros({E, D, M});  // no rows: 0
     for_each_expert(k.order.begin_E, [&](int64_t e, int64_t begin, int64_t) {

@@ -1,6 +1,5 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -13,6 +12,7 @@
 #include "hadal/ops/data.h"
 #include "hadal/ops/fused.h"
 #include "hadal/ops/half.h"
+#include "hadal/ops/norm_rows.h"
 #include "hadal/ops/plain.h"
 #include "hadal/ops/product.h"
 #include "hadal/ops/rope.h"
@@ -27,47 +27,18 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using Tensors = torch::autograd::variable_list;
 
-// Blocks of rows, not threads, own the partial sums of dgain: the order of addition never depends on threads.
-struct NormGradients {
-  Tensor dx, dgain_D;
-};
-NormGradients rms_norm_backward(const Tensor& dy_in, const Tensor& x, const Tensor& gain_D,
-                                const Tensor& rstd, const Tensor& other) {
-  const Tensor dy = dy_in.contiguous(), dx = at::empty_like(x);
-  const int64_t D = x.size(-1), rows = x.numel() / D;
-  constexpr int64_t kBlock = 128;
-  const int64_t blocks = (rows + kBlock - 1) / kBlock;
-  const Tensor partial = at::zeros({blocks, D}, x.options());
-  const TrainKernels& k = train_kernels();
-  parallel_for(blocks, std::max<int64_t>(1, grain(D) / kBlock), [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b) {
-      const int64_t first = b * kBlock, n = std::min(kBlock, rows - first);
-      k.rms_norm_backward(floats(dy) + first * D, floats(x) + first * D, floats(gain_D), floats(rstd) + first,
-                          other.defined() ? floats(other) + first * D : nullptr, floats(dx) + first * D,
-                          floats(partial) + b * D, n, D);
-    }
-  });
-  return {dx, partial.sum(0)};
-}
-
 class RmsNorm : public Function<RmsNorm> {
  public:
   static Tensor forward(AutogradContext* ctx, const Tensor& x_in, const Tensor& gain_D, double eps) {
     const Tensor x = x_in.contiguous();
-    const int64_t D = x.size(-1), rows = x.numel() / D;
-    const Tensor y = at::empty_like(x), rstd = at::empty({rows}, x.options());
-    const TrainKernels& k = train_kernels();
-    parallel_for(rows, grain(D), [&](int64_t begin, int64_t end) {
-      k.rms_norm(floats(x) + begin * D, floats(gain_D), floats(y) + begin * D, floats(rstd) + begin,
-                 end - begin, D, static_cast<float>(eps));
-    });
-    ctx->save_for_backward({x, gain_D, rstd});
-    return y;
+    const NormedRows out = norm_rows(x, gain_D, eps);
+    ctx->save_for_backward({x, gain_D, out.rstd});
+    return out.y;
   }
 
   static Tensors backward(AutogradContext* ctx, const Tensors& grads) {
     const Tensors saved = ctx->get_saved_variables();
-    const NormGradients d = rms_norm_backward(grads[0], saved[0], saved[1], saved[2], {});
+    const NormGradients d = norm_rows_backward(grads[0], saved[0], saved[1], saved[2], {});
     return {d.dx, d.dgain_D, Tensor()};
   }
 };
@@ -93,7 +64,7 @@ class AddRmsNorm : public Function<AddRmsNorm> {
     const Tensors saved = ctx->get_saved_variables();
     if (!grads[1].defined()) return {grads[0], grads[0], Tensor(), Tensor()};
     const Tensor other = grads[0].defined() ? grads[0].contiguous() : Tensor();
-    const NormGradients d = rms_norm_backward(grads[1], saved[0], saved[1], saved[2], other);
+    const NormGradients d = norm_rows_backward(grads[1], saved[0], saved[1], saved[2], other);
     return {d.dx, d.dx, d.dgain_D, Tensor()};
   }
 };
