@@ -3,7 +3,7 @@
 
 Fails on an arrow that layers.txt does not draw, on a cycle or a gap in layers.txt itself, on a module it does
 not know, on a public header that includes one that is not, and on a LibTorch header included elsewhere than
-behind hadal/tensor/ or in a file of cmake/fat.txt.
+behind hadal/tensor/ or in a file of cmake/fat.txt; on two headers that define types of one name.
 """
 import pathlib
 import re
@@ -84,6 +84,18 @@ def faults_of_file(path, text, allowed, owners, fat):
                 yield f"{where}{module} must not include {target}: tools/layers.txt lets it see {drawn}"
 
 
+TYPE = re.compile(r"^(?:struct|class|enum class) (\w+)\b(?!::)[^;{]*\{", re.MULTILINE)
+
+
+def faults_of_types(headers):
+    """[(path, text)]. There is one namespace and one program: the linker takes two types of a name for one."""
+    first = {}
+    for path, text in headers:
+        for name in TYPE.findall(cpp_text.without_comments(text)):
+            if first.setdefault(name, path) != path:
+                yield f"{path}: {name} is a type in {first[name]} too. Give one another name: the linker takes them for one."
+
+
 def check(root):
     allowed, owners = read_layers(root / "tools/layers.txt")
     fat = {line.split()[0] for line in read_lines(root / "cmake/fat.txt")}
@@ -92,6 +104,8 @@ def check(root):
     files = cpp_text.sources(root)
     for path in files:
         faults += faults_of_file(path.as_posix(), (root / path).read_text(), allowed, owners, fat)
+    headers = [path for path in files if path.suffix == ".h" and path.parts[0] == "hadal" and "cpu" not in path.parts]
+    faults += faults_of_types((path.as_posix(), (root / path).read_text()) for path in headers)
     return faults, len(files)
 
 

@@ -56,6 +56,14 @@ class Layers(Tree):
         self.write("hadal/base/file.cc", '\n#include "hadal/model/mla.h"\n')
         self.refused(self.faults(), "hadal/base/file.cc:2", "base must not include hadal/model/mla.h")
 
+    def test_a_type_that_two_headers_define_is_refused(self):
+        self.write("hadal/base/file.h", "struct Record;\nclass Reader {\n  struct Record {\n  };\n};\n")
+        self.write("hadal/model/mla.h", "// struct Reader {\nstruct Reader::Part {\n};\nenum class Record {\n};\n")
+        self.write("hadal/model/moe.h", "struct Reader::Part {\n};\n")
+        self.assertEqual(self.faults(), [])
+        self.write("hadal/config/fields.h", "struct Record : Base {\n};\n")
+        self.refused(self.faults(), "hadal/model/mla.h: Record is a type in hadal/config/fields.h too")
+
     def test_a_public_header_that_includes_an_internal_one_is_refused(self):
         self.write("hadal/model.h", '#include "hadal/error.h"\n#include "hadal/model/mla.h"\n')
         self.refused(self.faults(), "hadal/model.h:2", "must not include hadal/model/mla.h")

@@ -173,7 +173,7 @@ class ServeBench {
     const LoadOutcome outcome = run_load(target_, alone, &interrupt_.flag());
     expected_.resize(bodies_.size());
     size_t answered = 0;
-    for (const LoadRecord& r : outcome.records)
+    for (const RequestRecord& r : outcome.records)
       if (r.answered()) expected_[static_cast<size_t>(r.body)] = r.text, ++answered;
     if (answered != bodies_.size())
       throw Error(ErrorCode::kUnavailable, cat("[bench.serve] alone, the server answered ", answered, " of ",

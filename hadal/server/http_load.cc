@@ -1,7 +1,5 @@
 #include "hadal/server/http_load.h"
 
-#include <sys/resource.h>
-
 #include <boost/asio/connect.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
@@ -23,6 +21,7 @@
 #include "hadal/base/json.h"
 #include "hadal/base/text.h"
 #include "hadal/error.h"
+#include "hadal/server/open_files.h"
 
 namespace hadal {
 
@@ -61,7 +60,7 @@ class Load;
 class Client : public std::enable_shared_from_this<Client> {
  public:
   explicit Client(Load& load);
-  void ask(LoadRecord record);  // of which body and due are set
+  void ask(RequestRecord record);  // of which body and due are set
 
  private:
   using Parser = http::response_parser<http::string_body>;
@@ -79,7 +78,7 @@ class Client : public std::enable_shared_from_this<Client> {
   asio::steady_timer leaving_;
   beast::flat_buffer buffer_;
   std::optional<Parser> parser_;
-  LoadRecord record_;
+  RequestRecord record_;
   std::string request_, events_;
   bool connected_ = false, reused_ = false, over_ = true;
   int64_t chunks_ = 0;
@@ -137,7 +136,7 @@ class Load {
            (plan.requests == 0 || begun_ < plan.requests);
   }
 
-  void ended(const std::shared_ptr<Client>& client, LoadRecord record) {
+  void ended(const std::shared_ptr<Client>& client, RequestRecord record) {
     records.push_back(std::move(record));
     --running_;
     if (plan.rate == 0) {
@@ -155,7 +154,7 @@ class Load {
   const std::vector<tcp::endpoint> endpoints;
   std::mt19937_64 random;
   double began = 0;
-  std::vector<LoadRecord> records;
+  std::vector<RequestRecord> records;
   int64_t slow_answers = 0;
 
  private:
@@ -202,7 +201,7 @@ class Load {
 
 Client::Client(Load& load) : load_(load), stream_(load.io), leaving_(load.io) {}
 
-void Client::ask(LoadRecord record) {
+void Client::ask(RequestRecord record) {
   record_ = std::move(record);
   request_ = request_text(load_.target, load_.plan.bodies[static_cast<size_t>(record_.body)]);
   events_.clear();
@@ -405,11 +404,7 @@ LoadTarget load_target(const std::string& url) {
 }
 
 LoadOutcome run_load(const LoadTarget& target, const LoadPlan& plan, const std::atomic<bool>* interrupt) {
-  rlimit files{};
-  if (::getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
-    files.rlim_cur = files.rlim_max;
-    ::setrlimit(RLIMIT_NOFILE, &files);
-  }
+  raise_open_files();
   return Load(target, plan, interrupt).run();
 }
 

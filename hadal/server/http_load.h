@@ -33,7 +33,7 @@ struct LoadPlan {
   double slow_warm_seconds = 0;  // before the load begins
 };
 
-struct LoadRecord {
+struct RequestRecord {
   int64_t body = 0;            // index
   double due = 0;              // when it was to begin: what waited in the client counts
   double first = 0, last = 0;  // news of the answer
@@ -51,7 +51,7 @@ struct LoadRecord {
 };
 
 struct LoadOutcome {
-  std::vector<LoadRecord> records;
+  std::vector<RequestRecord> records;
   double seconds = 0;        // in which requests began
   int64_t slow_answers = 0;  // bytes read by slow clients
 };

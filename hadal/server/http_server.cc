@@ -5,7 +5,6 @@
 #include "hadal/server/http_server.h"
 
 #include <poll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -25,6 +24,7 @@
 
 #include "hadal/base/text.h"
 #include "hadal/error.h"
+#include "hadal/server/open_files.h"
 
 namespace hadal {
 
@@ -541,11 +541,7 @@ bool HttpServer::State::host_allowed(std::string host) const {
 
 HttpServer::HttpServer(const HttpConfig& config, Api& api, EngineThread& engine)
     : state_(std::make_unique<State>(config, api, engine)) {
-  rlimit files{};
-  if (::getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
-    files.rlim_cur = files.rlim_max;
-    ::setrlimit(RLIMIT_NOFILE, &files);
-  }
+  raise_open_files();
   state_->listen();
   api.work_on(state_->tasks,
               [state = state_.get()](std::function<void()> work) { asio::post(state->io, std::move(work)); });

@@ -38,7 +38,7 @@ LoadReport report_load(const LoadOutcome& outcome, const LoadSlo& slo,
   LoadReport report;
   std::vector<double> first, token, whole, rejection;
   int64_t in_time = 0, good = 0, tokens = 0, all_tokens = 0, prompt_tokens = 0;
-  for (const LoadRecord& r : outcome.records) {
+  for (const RequestRecord& r : outcome.records) {
     ++report.requests;
     if (r.left) {
       ++report.left;

@@ -23,7 +23,7 @@ TEST(LoadReport, PercentilesAreValuesThatWereMeasured) {
 
 TEST(LoadReport, ARequestIsOneOfAnsweredRejectedLostAndLeft) {
   LoadOutcome outcome{.seconds = 10};
-  const LoadRecord good{
+  const RequestRecord good{
       .first = 1, .last = 2, .end = 2, .status = 200, .whole = true, .tokens = 11, .text = "a"};
   outcome.records = {good, good, good, good, good, good, good};
   outcome.records[1].first = 1.9;                               // in time

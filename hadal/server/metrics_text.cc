@@ -66,12 +66,12 @@ void engine_part(std::string& out, const EngineStats& s, int64_t queued) {
 
 }  // namespace
 
-void Histogram::add(double value) {
+void BucketCounts::add(double value) {
   ++counts_[static_cast<size_t>(std::lower_bound(bounds_.begin(), bounds_.end(), value) - bounds_.begin())];
   sum_ += value;
 }
 
-void Histogram::print(std::string& out, const std::string& name, const std::string& help) const {
+void BucketCounts::print(std::string& out, const std::string& name, const std::string& help) const {
   out += cat("# HELP hadal:", name, " ", help, "\n# TYPE hadal:", name, " histogram\n");
   int64_t total = 0;
   for (size_t i = 0; i < counts_.size(); ++i) {

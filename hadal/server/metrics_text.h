@@ -11,9 +11,10 @@
 namespace hadal {
 
 // Counts of values at or below bounds, Prometheus' form.
-class Histogram {
+class BucketCounts {
  public:
-  explicit Histogram(std::vector<double> bounds) : bounds_(std::move(bounds)), counts_(bounds_.size() + 1) {}
+  explicit BucketCounts(std::vector<double> bounds)
+      : bounds_(std::move(bounds)), counts_(bounds_.size() + 1) {}
   void add(double value);
   void print(std::string& out, const std::string& name, const std::string& help) const;
 
@@ -25,15 +26,15 @@ class Histogram {
 
 // What the server itself counts. One thread.
 struct ServerMetrics {
-  Histogram first_token_seconds{
+  BucketCounts first_token_seconds{
       {0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80}};
-  Histogram token_seconds{
+  BucketCounts token_seconds{
       {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5}};
-  Histogram request_seconds{
+  BucketCounts request_seconds{
       {0.1, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480}};
-  Histogram prompt_tokens{
+  BucketCounts prompt_tokens{
       {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000}};
-  Histogram answer_tokens{{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000}};
+  BucketCounts answer_tokens{{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000}};
   std::map<std::string, int64_t> finished;  // by finish reason: stop, length, tool_calls, abort, error
   std::map<int, int64_t> responses;         // by HTTP status
   int64_t rejected = 0;                     // for a full queue
