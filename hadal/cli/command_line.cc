@@ -49,16 +49,12 @@ void finish(AgentOptions& o) {
   finish(o.run);
 }
 
-void finish(SftOptions& o) {
-  finish_sft(o);
+void finish(FineTuningOptions& o) {
+  finish_fine_tuning(o);
 }
 
 void finish(GrpoOptions& o) {
   finish_grpo(o);
-}
-
-void finish(RewardTrainOptions& o) {
-  finish_reward_train(o);
 }
 
 void finish(RewardModelOptions& o) {
@@ -143,12 +139,12 @@ void add_learning(Commands& all, const Handlers& handlers, char** argv) {
   all.add(app, "train", "train a model on a text", add_train,
           or_elsewhere(handlers.train, handlers, "train", argv));
   all.add(app, "sft", "fine-tune a model on chats", add_sft,
-          or_elsewhere(handlers.sft, handlers, "sft", argv));
+          or_elsewhere(handlers.fine_tuning, handlers, "sft", argv));
   all.add(app, "grpo", "improve a model on tasks by rewards for its own answers", add_grpo,
           or_elsewhere(handlers.grpo, handlers, "grpo", argv));
   CLI::App& reward = *app.add_subcommand("reward-model", "learn from preferences what an answer is worth");
   all.add(reward, "train", "turn a model into a reward model", add_reward_train,
-          or_elsewhere(handlers.reward_train, handlers, "reward-model", argv));
+          or_elsewhere(handlers.fine_tuning, handlers, "reward-model", argv));
   all.add<RewardModelOptions>(reward, "eval", "how far it agrees with held-out preferences", add_reward_eval,
                               run_reward_eval);
   all.add<RewardModelOptions>(reward, "score", "what it thinks of one answer", add_reward_score,

@@ -14,9 +14,8 @@ struct Handlers {
   std::function<int(const RunOptions&)> run;  // empty: run_run
   std::function<int(const LogitsOptions&)> logits;
   std::function<int(const TrainOptions&)> train;
-  std::function<int(const SftOptions&)> sft;
+  std::function<int(const FineTuningOptions&)> fine_tuning;
   std::function<int(const GrpoOptions&)> grpo;
-  std::function<int(const RewardTrainOptions&)> reward_train;
   std::function<int(const std::string&, char**)> elsewhere;
 };
 

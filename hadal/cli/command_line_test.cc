@@ -4,6 +4,7 @@
 
 #include "hadal/cli/input.h"
 #include "hadal/error.h"
+#include "tests/support/error_of.h"
 
 namespace hadal {
 namespace {
@@ -142,14 +143,7 @@ TEST(TokenIds, LinesAndJsonGiveTheSameRows) {
 }
 
 TEST(TokenIds, WhatIsNoIdIsNamedWithItsPlace) {
-  const auto problem = [](const char* text) -> std::string {
-    try {
-      parse_token_ids(text, "ids.txt");
-    } catch (const Error& e) {
-      return e.what();
-    }
-    return "no error";
-  };
+  const auto problem = [](const char* text) { return error_of([&] { parse_token_ids(text, "ids.txt"); }); };
   EXPECT_NE(problem("1 2\n3 x4").find("ids.txt: line 2: got \"x4\""), std::string::npos);
   EXPECT_NE(problem("1 -2").find("got \"-2\""), std::string::npos);
   EXPECT_NE(problem("2147483648").find("got \"2147483648\""), std::string::npos);

@@ -5,8 +5,7 @@
 int main(int argc, char** argv) {
   const hadal::Handlers handlers{.logits = hadal::run_logits,
                                  .train = hadal::run_train,
-                                 .sft = hadal::run_sft,
-                                 .grpo = hadal::run_grpo,
-                                 .reward_train = hadal::run_reward_train};
+                                 .fine_tuning = hadal::run_fine_tuning,
+                                 .grpo = hadal::run_grpo};
   return hadal::hadal_main(argc, argv, handlers);
 }

@@ -101,21 +101,15 @@ struct TrainOptions {
 // Over `base` the file, over it the flags, over them those of whole keys. Throws invalid_config.
 TrainConfig train_config_of(const TrainOptions& options, const TrainConfig& base = {});
 
-struct SftOptions {
+// Of runs of training that begin with a model and learn from JSONL: sft, reward-model train.
+struct FineTuningOptions {
   std::string model;
+  TrainConfig defaults;  // of the command
+  std::string data_key;  // what --data sets
   TrainOptions train;
 };
-TrainConfig sft_defaults();
-TrainConfig sft_config_of(const SftOptions& options);
-void finish_sft(SftOptions& options);  // rules across flags; throws CLI::Error
-
-struct RewardTrainOptions {
-  std::string model;
-  TrainOptions train;
-};
-TrainConfig reward_train_defaults();
-TrainConfig reward_train_config_of(const RewardTrainOptions& options);
-void finish_reward_train(RewardTrainOptions& options);  // rules across flags; throws CLI::Error
+TrainConfig fine_tuning_config_of(const FineTuningOptions& options);
+void finish_fine_tuning(const FineTuningOptions& options);  // rules across flags; throws CLI::Error
 
 struct RewardModelOptions {
   std::string model;
@@ -361,9 +355,9 @@ void add_serve(CLI::App& app, ServeOptions& options);
 void add_batch(CLI::App& app, BatchCommandOptions& options);
 void add_logits(CLI::App& app, LogitsOptions& options);
 void add_train(CLI::App& app, TrainOptions& options);
-void add_sft(CLI::App& app, SftOptions& options);
+void add_sft(CLI::App& app, FineTuningOptions& options);
 void add_grpo(CLI::App& app, GrpoOptions& options);
-void add_reward_train(CLI::App& app, RewardTrainOptions& options);
+void add_reward_train(CLI::App& app, FineTuningOptions& options);
 void add_reward_eval(CLI::App& app, RewardModelOptions& options);
 void add_reward_score(CLI::App& app, RewardModelOptions& options);
 void add_judge(CLI::App& app, JudgeOptions& options);

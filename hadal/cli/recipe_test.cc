@@ -4,6 +4,7 @@
 
 #include "hadal/base/file.h"
 #include "hadal/error.h"
+#include "tests/support/error_of.h"
 #include "tests/support/temporary_folder.h"
 
 namespace hadal {
@@ -15,13 +16,8 @@ Recipe recipe_of(const std::string& stages, const RecipeInputs& inputs = kInputs
   return parse_recipe("title = \"t\"\nmodel = \"s\"\nminutes = 2.0\n" + stages, "r.toml", inputs);
 }
 
-std::string error_of(const std::string& stages) {
-  try {
-    recipe_of(stages);
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
+std::string refusal_of(const std::string& stages) {
+  return error_of([&] { recipe_of(stages); });
 }
 
 const std::string kStage = R"(
@@ -55,15 +51,16 @@ TEST(Recipe, WithTheUsersTextTheStageThatMakesOneIsLeftOut) {
 }
 
 TEST(Recipe, ErrorsNameTheFileAndWhatIsWrong) {
-  EXPECT_NE(error_of("").find("r.toml: it has no [[stage]]"), std::string::npos);
-  EXPECT_NE(error_of(kStage + kStage).find("two stages s"), std::string::npos);
-  EXPECT_NE(error_of("[[stage]]\nname = \"s\"\n").find("a text title is missing"), std::string::npos);
-  EXPECT_NE(error_of("[[stage]]\nname = \"s\"\ntitle = \"s\"\nrun = [\"x {outt}\"]\n")
+  EXPECT_NE(refusal_of("").find("r.toml: it has no [[stage]]"), std::string::npos);
+  EXPECT_NE(refusal_of(kStage + kStage).find("two stages s"), std::string::npos);
+  EXPECT_NE(refusal_of("[[stage]]\nname = \"s\"\n").find("a text title is missing"), std::string::npos);
+  EXPECT_NE(refusal_of("[[stage]]\nname = \"s\"\ntitle = \"s\"\nrun = [\"x {outt}\"]\n")
                 .find("\"{outt}\": need {out}"),
             std::string::npos);
-  EXPECT_NE(error_of("[[stage]]\nname = \"s\"\ntitle = \"s\"\nrun = [\"x >\"]\n").find("the command \"x >\""),
-            std::string::npos);
-  EXPECT_NE(error_of("[[stage\n").find("r.toml line 4"), std::string::npos);
+  EXPECT_NE(
+      refusal_of("[[stage]]\nname = \"s\"\ntitle = \"s\"\nrun = [\"x >\"]\n").find("the command \"x >\""),
+      std::string::npos);
+  EXPECT_NE(refusal_of("[[stage\n").find("r.toml line 4"), std::string::npos);
 }
 
 TEST(Recipe, TheBuiltInOneIsReadAndItsReportNamesWhatItMakes) {

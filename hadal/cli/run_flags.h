@@ -55,7 +55,7 @@ void add_start(CLI::App& app, std::string& model, Options& o) {
 
 // Data and a run folder must be named where no file may name them.
 template <class Options>
-void require_data_and_out(const Options& o, const char* data_key, const char* data_flag) {
+void require_data_and_out(const Options& o, const std::string& data_key, const char* data_flag) {
   if (!o.config.empty() || o.print_config) return;
   if (!has(o.given, data_key)) throw CLI::RequiredError(data_flag);
   if (!has(o.given, "run.out")) throw CLI::RequiredError("--out");

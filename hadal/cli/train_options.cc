@@ -68,18 +68,19 @@ void add_train(CLI::App& app, TrainOptions& o) {
 
 namespace {
 
-// Of runs of training that begin with a model and learn from JSONL, with the defaults in t.flags.
-struct FineTuning {
-  const char* data_key;
-  std::string* data;
-  const char *data_help, *batch_help, *length_help, *epochs_help;
+struct FineTuningHelp {
+  const char *data, *batch, *length, *epochs;
 };
 
-void add_fine_tuning(CLI::App& app, std::string& model, TrainOptions& t, const FineTuning& words) {
-  const auto sets = [&t](CLI::Option* flag, const char* key) { return hadal::sets(t.given, flag, key); };
+// `data`: the default that --data sets.
+void add_fine_tuning(CLI::App& app, FineTuningOptions& o, std::string& data, const FineTuningHelp& help) {
+  TrainOptions& t = o.train;
+  const auto sets = [&t](CLI::Option* flag, const std::string& key) {
+    return hadal::sets(t.given, flag, key);
+  };
   auto& f = t.flags;
-  add_start(app, model, t);
-  sets(file_flag(app, "--data", *words.data, words.data_help), words.data_key);
+  add_start(app, o.model, t);
+  sets(file_flag(app, "--data", data, help.data), o.data_key);
   sets(
       file_flag(app, "--held-out", f.data.held_out, "JSONL to measure on; default: the last tenth of --data"),
       "data.held_out");
@@ -87,51 +88,13 @@ void add_fine_tuning(CLI::App& app, std::string& model, TrainOptions& t, const F
   sets(choice_flag(app, "--template", f.data.chat_template, "chat format instead of the tokenizer's own",
                    template_names_or_none()),
        "data.chat_template");
-  sets(not_negative_flag(app, "--epochs", f.run.epochs, words.epochs_help), "run.epochs");
+  sets(not_negative_flag(app, "--epochs", f.run.epochs, help.epochs), "run.epochs");
   sets(count_flag(app, "--steps", f.run.steps, "stop after this many steps instead"), "run.steps");
   sets(not_negative_flag(app, "--minutes", f.run.minutes, "as many steps as fit in this time instead"),
        "run.minutes");
-  add_step_flags(app, t, words.batch_help, words.length_help);
+  add_step_flags(app, t, help.batch, help.length);
   add_run_flags(app, t, "of the data's order");
   add_every_key<TrainConfig>(app, t.given);
-}
-
-// The defaults of a run that begins with `model`; steps or minutes take the place of the default's epochs.
-TrainConfig fine_tuning_base(TrainConfig base, const std::string& model, const TrainOptions& train) {
-  base.model.start = model;
-  base.batch.length = std::min<int64_t>(base.batch.length, load_config(model).max_positions);
-  for (const auto& [key, text] : train.given)
-    if (key == "run.steps" || key == "run.minutes") base.run.epochs = 0;
-  return base;
-}
-
-}  // namespace
-
-// SFT as a run of training with other defaults.
-void add_sft(CLI::App& app, SftOptions& o) {
-  auto& f = o.train.flags = sft_defaults();
-  add_fine_tuning(
-      app, o.model, o.train,
-      {.data_key = "data.chat",
-       .data = &f.data.chat,
-       .data_help = "JSONL of chats, prompts and completions, or texts",
-       .batch_help = "rows per step, each filled with whole samples",
-       .length_help = "tokens a row; longer samples are cut. Default 1024, or the model's context",
-       .epochs_help = "passes over the data; default 2"});
-}
-
-// A reward model in the same way.
-void add_reward_train(CLI::App& app, RewardTrainOptions& o) {
-  auto& f = o.train.flags = reward_train_defaults();
-  add_fine_tuning(
-      app, o.model, o.train,
-      {.data_key = "data.preferences",
-       .data = &f.data.preferences,
-       .data_help = "JSONL of prompts with a chosen and a rejected answer",
-       .batch_help = "pairs per step",
-       .length_help = "tokens of prompt and answer; pairs with more are left out. Default 1024, or "
-                      "the model's context",
-       .epochs_help = "passes over the data; default 1"});
 }
 
 TrainConfig sft_defaults() {
@@ -144,10 +107,6 @@ TrainConfig sft_defaults() {
   return c;
 }
 
-TrainConfig sft_config_of(const SftOptions& o) {
-  return train_config_of(o.train, fine_tuning_base(sft_defaults(), o.model, o.train));
-}
-
 TrainConfig reward_train_defaults() {
   TrainConfig c;
   c.run.epochs = 1;
@@ -158,8 +117,36 @@ TrainConfig reward_train_defaults() {
   return c;
 }
 
-TrainConfig reward_train_config_of(const RewardTrainOptions& o) {
-  return train_config_of(o.train, fine_tuning_base(reward_train_defaults(), o.model, o.train));
+}  // namespace
+
+// SFT as a run of training with other defaults.
+void add_sft(CLI::App& app, FineTuningOptions& o) {
+  o.defaults = o.train.flags = sft_defaults(), o.data_key = "data.chat";
+  add_fine_tuning(app, o, o.train.flags.data.chat,
+                  {.data = "JSONL of chats, prompts and completions, or texts",
+                   .batch = "rows per step, each filled with whole samples",
+                   .length = "tokens a row; longer samples are cut. Default 1024, or the model's context",
+                   .epochs = "passes over the data; default 2"});
+}
+
+// A reward model in the same way.
+void add_reward_train(CLI::App& app, FineTuningOptions& o) {
+  o.defaults = o.train.flags = reward_train_defaults(), o.data_key = "data.preferences";
+  add_fine_tuning(app, o, o.train.flags.data.preferences,
+                  {.data = "JSONL of prompts with a chosen and a rejected answer",
+                   .batch = "pairs per step",
+                   .length = "tokens of prompt and answer; pairs with more are left out. Default 1024, or "
+                             "the model's context",
+                   .epochs = "passes over the data; default 1"});
+}
+
+// Steps or minutes take the place of the default's epochs.
+TrainConfig fine_tuning_config_of(const FineTuningOptions& o) {
+  TrainConfig base = o.defaults;
+  base.model.start = o.model;
+  base.batch.length = std::min<int64_t>(base.batch.length, load_config(o.model).max_positions);
+  if (has(o.train.given, "run.steps") || has(o.train.given, "run.minutes")) base.run.epochs = 0;
+  return train_config_of(o.train, base);
 }
 
 void finish_train(TrainOptions& o) {
@@ -179,12 +166,8 @@ void finish_train(TrainOptions& o) {
     throw CLI::ValidationError("--minutes, --steps", "when does it end? Give one or both");
 }
 
-void finish_sft(SftOptions& o) {
-  require_data_and_out(o.train, "data.chat", "--data");
-}
-
-void finish_reward_train(RewardTrainOptions& o) {
-  require_data_and_out(o.train, "data.preferences", "--data");
+void finish_fine_tuning(const FineTuningOptions& o) {
+  require_data_and_out(o.train, o.data_key, "--data");
 }
 
 TrainConfig train_config_of(const TrainOptions& o, const TrainConfig& base) {

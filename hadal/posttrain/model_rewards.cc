@@ -21,7 +21,16 @@ std::vector<ChatMessage> prompt_messages(const Task& task) {
   return parse_chat_messages(task.messages, "task " + task.id);
 }
 
-class ScalarReward : public Reward {
+// One that scores many answers together.
+class ModelReward : public Reward {
+ public:
+  RewardScore score(const Task& task, const Completion& completion) const override {
+    const Task* const tasks[] = {&task};
+    return score_all(tasks, {&completion, 1}, 1)[0];
+  }
+};
+
+class ScalarReward : public ModelReward {
  public:
   ScalarReward(const Json& json, int threads) {
     RewardOptions options("rm", json);
@@ -29,11 +38,6 @@ class ScalarReward : public Reward {
     normalise_ = options.number("normalise", 1, 0, 1) > 0;
     options.end();
     model_.emplace(RewardModel::open(path, threads));
-  }
-
-  RewardScore score(const Task& task, const Completion& completion) const override {
-    const Task* const tasks[] = {&task};
-    return score_all(tasks, {&completion, 1}, 1)[0];
   }
 
   // Equal answers are scored once, the others together.
@@ -74,7 +78,7 @@ class ScalarReward : public Reward {
   mutable std::optional<RewardModel> model_;
 };
 
-class JudgeReward : public Reward {
+class JudgeReward : public ModelReward {
  public:
   JudgeReward(const Json& json, int threads) {
     RewardOptions options("judge", json);
@@ -93,11 +97,6 @@ class JudgeReward : public Reward {
                                                " has no chat format, in which a judge is asked. Use a model ",
                                                "that was fine-tuned on chats."));
     judge_.emplace(*engine_, *format, config);
-  }
-
-  RewardScore score(const Task& task, const Completion& completion) const override {
-    const Task* const tasks[] = {&task};
-    return score_all(tasks, {&completion, 1}, 1)[0];
   }
 
   // A judgement's seed is of the task and the answer: equal ones would be judged alike and are judged once.

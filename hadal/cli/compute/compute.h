@@ -6,8 +6,7 @@ namespace hadal {
 
 int run_logits(const LogitsOptions& options);
 int run_train(const TrainOptions& options);
-int run_sft(const SftOptions& options);
+int run_fine_tuning(const FineTuningOptions& options);
 int run_grpo(const GrpoOptions& options);
-int run_reward_train(const RewardTrainOptions& options);
 
 }  // namespace hadal

@@ -6,9 +6,9 @@
 
 namespace hadal {
 
-namespace {
-
-int fine_tune(const TrainConfig& config, const TrainOptions& o) {
+int run_fine_tuning(const FineTuningOptions& options) {
+  const TrainConfig config = fine_tuning_config_of(options);
+  const TrainOptions& o = options.train;
   if (o.print_config) {
     print(train_config_toml(config));
     return 0;
@@ -16,16 +16,6 @@ int fine_tune(const TrainConfig& config, const TrainOptions& o) {
   check(config, o.config.empty() ? "the command line" : o.config);
   use_threads(config.run.threads);
   return train_in_folder(config, {.force_config = o.force_config, .restart = o.restart}).exit_code();
-}
-
-}  // namespace
-
-int run_sft(const SftOptions& o) {
-  return fine_tune(sft_config_of(o), o.train);
-}
-
-int run_reward_train(const RewardTrainOptions& o) {
-  return fine_tune(reward_train_config_of(o), o.train);
 }
 
 }  // namespace hadal

@@ -122,12 +122,9 @@ int train(const GrpoConfig& config, const GrpoOptions& o) {
   if (trainer.resume())
     std::fprintf(stderr, "%s: going on after step %lld\n", out.c_str(),
                  static_cast<long long>(trainer.counters().step));
-  metrics.begin(run_record(config.policy.start, model, config.run.seed, config.run.steps));
-  TensorBoardWriter tensorboard(out / "tensorboard", trainer.counters().step + 1);
-  trainer.use_tensorboard(&tensorboard);
-  const TrainEnd end = trainer.run();
-  metrics.sync();
-  checkpoints.finish();
+  const TrainEnd end =
+      run_to_end(trainer, run_record(config.policy.start, model, config.run.seed, config.run.steps), out,
+                 metrics, checkpoints);
   if (end == TrainEnd::kFailed) {
     note("a gradient is not finite: lower optimizer.lr and go on from the last checkpoint.");
     return kDivergedTrainExit;

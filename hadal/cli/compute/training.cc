@@ -243,12 +243,7 @@ TrainedModel train_in_folder(const TrainConfig& config, const TrainFlags& flags,
                  static_cast<long long>(trainer.counters().step),
                  trainer.counters().finished ? ", which was the last (--restart trains anew)" : "");
   }
-  metrics.begin(run_record(config, model));
-  TensorBoardWriter tensorboard(out / "tensorboard", trainer.counters().step + 1);
-  trainer.use_tensorboard(&tensorboard);
-  const TrainEnd end = trainer.run();
-  metrics.sync();
-  checkpoints.finish();
+  const TrainEnd end = run_to_end(trainer, run_record(config, model), out, metrics, checkpoints);
   if (end != TrainEnd::kFailed) {
     const bool average = config.optimizer.export_ema && trainer.average();
     trainer.save_model_to(out, average);

@@ -40,6 +40,20 @@ void print_dry_run(const TrainConfig& config, const RankInfo& info);
 // What metrics.jsonl begins with: the model, this machine, the run.
 RunRecord run_record(const std::string& name, const ModelConfig& model, uint64_t seed, int64_t steps);
 
+// The rest of a run of Trainer or GrpoTrainer, with what its folder records of it.
+template <class AnyTrainer>
+TrainEnd run_to_end(AnyTrainer& trainer, const RunRecord& record, const std::filesystem::path& out,
+                    MetricsWriter& metrics, CheckpointStore& checkpoints) {
+  metrics.begin(record);
+  TensorBoardWriter tensorboard(out / "tensorboard", trainer.counters().step + 1);
+  trainer.use_tensorboard(&tensorboard);
+  const TrainEnd end = trainer.run();
+  trainer.use_tensorboard(nullptr);
+  metrics.sync();
+  checkpoints.finish();
+  return end;
+}
+
 // Preset or config.json of the configuration.
 ModelConfig model_config_of(const TrainConfig& config);
 
