@@ -9,17 +9,13 @@
 #include "hadal/base/json.h"
 #include "hadal/base/random.h"
 #include "hadal/base/text.h"
+#include "tests/support/error_of.h"
 
 namespace hadal {
 namespace {
 
 std::string json_problem(std::string_view text) {
-  try {
-    parse_json(text, "x.json");
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
+  return error_of([&] { parse_json(text, "x.json"); });
 }
 
 TEST(Json, KeyOrderSurvivesARoundTrip) {

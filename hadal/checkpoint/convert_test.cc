@@ -18,6 +18,7 @@
 #include "hadal/checkpoint/safetensors.h"
 #include "hadal/config/hf_config.h"
 #include "hadal/error.h"
+#include "tests/support/error_of.h"
 #include "tests/support/golden.h"
 #include "tests/support/temporary_folder.h"
 
@@ -53,15 +54,6 @@ ConvertOptions to(DType dtype) {
   ConvertOptions options;
   options.dtype = dtype;
   return options;
-}
-
-std::string problem_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
 }
 
 TEST(Convert, EveryDtypePairKeepsTheWeightsToItsPrecision) {
@@ -293,7 +285,7 @@ TEST(Convert, RefusesWhatItMayNotReplace) {
   const auto text = [&](const fs::path& destination, bool overwrite = false) {
     ConvertOptions options = to(DType::kF32);
     options.overwrite = overwrite;
-    return problem_of([&] { convert(golden_dir("v2-tiny"), destination, options); });
+    return error_of([&] { convert(golden_dir("v2-tiny"), destination, options); });
   };
   EXPECT_NE(text(folder / "full").find("exists and is not empty"), std::string::npos);
   EXPECT_EQ(read_file(folder / "full" / "mine"), "keep");
@@ -313,7 +305,7 @@ TEST(Convert, ABadSourceLeavesNothing) {
   fs::copy(golden_dir("v3-tiny"), in);
   const std::string config = read_file(in / "config.json");
   const auto refuse = [&](const std::string& part, DType dtype) {
-    const std::string text = problem_of([&] { convert(in, folder / "out", to(dtype)); });
+    const std::string text = error_of([&] { convert(in, folder / "out", to(dtype)); });
     EXPECT_NE(text.find(part), std::string::npos) << text;
     EXPECT_EQ(folder.entries(), std::vector<std::string>{"in"});
   };
@@ -341,9 +333,9 @@ TEST(Convert, ABadSourceLeavesNothing) {
 
 TEST(Convert, AFullDiskIsFoundBeforehandWithBothNumbers) {
   TemporaryFolder folder;
-  const std::string text = problem_of([&] { require_space(folder.path(), int64_t{1} << 60); });
+  const std::string text = error_of([&] { require_space(folder.path(), int64_t{1} << 60); });
   EXPECT_NE(text.find("free, the result needs 1024.0 PiB. Free some space"), std::string::npos) << text;
-  EXPECT_EQ(problem_of([&] { require_space(folder.path(), 1); }), "no error");
+  EXPECT_EQ(error_of([&] { require_space(folder.path(), 1); }), "no error");
 }
 
 // Runs `call` in a child after `prepare`; returns what it threw.
@@ -353,7 +345,7 @@ std::string in_child(const std::function<void()>& prepare, const std::function<v
   const pid_t child = ::fork();
   if (child == 0) {
     prepare();
-    const std::string text = problem_of(call);
+    const std::string text = error_of(call);
     (void)!::write(ends[1], text.data(), text.size());
     ::_exit(0);
   }

@@ -13,6 +13,7 @@
 #include "hadal/checkpoint/gguf_model.h"
 #include "hadal/checkpoint/names.h"
 #include "hadal/error.h"
+#include "tests/support/error_of.h"
 #include "tests/support/golden.h"
 #include "tests/support/temporary_folder.h"
 
@@ -20,15 +21,6 @@ namespace hadal {
 namespace fs = std::filesystem;
 
 namespace {
-
-std::string problem_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
-}
 
 // A tokenizer of the given pre-tokenizer with 256 base tokens' room; ids 0 and 1 are BOS and EOS.
 void write_tokenizer(const fs::path& folder) {
@@ -186,15 +178,15 @@ TEST(Gguf, TheV3PreTokenizerIsRecognisedAndAnotherIsRefused) {
   root["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "\\p{N}";
   write_file(folder / "tokenizer.json", dump_json(root));
   EXPECT_NE(
-      problem_of([&] { add_gguf_tokenizer(writer, folder.path(), config); }).find("knows no GGUF name for"),
+      error_of([&] { add_gguf_tokenizer(writer, folder.path(), config); }).find("knows no GGUF name for"),
       std::string::npos);
   root["model"]["merges"] = Json::array();  // bytes: no split can matter
   write_file(folder / "tokenizer.json", dump_json(root));
-  EXPECT_EQ(problem_of([&] { add_gguf_tokenizer(writer, folder.path(), config); }), "no error");
+  EXPECT_EQ(error_of([&] { add_gguf_tokenizer(writer, folder.path(), config); }), "no error");
   config.vocab_size = 1000;
   fs::copy_file(golden_tokenizer_file(), folder / "tokenizer.json", fs::copy_options::overwrite_existing);
   EXPECT_NE(
-      problem_of([&] { add_gguf_tokenizer(writer, folder.path(), config); }).find("outside the 1000 rows"),
+      error_of([&] { add_gguf_tokenizer(writer, folder.path(), config); }).find("outside the 1000 rows"),
       std::string::npos);
 }
 
@@ -205,14 +197,13 @@ TEST(Gguf, WhatTheFormatCannotSayIsRefusedAndLeavesNothing) {
   Json json = sound;
   json[json.contains("rope_parameters") ? "rope_parameters" : "rope_scaling"]["mscale"] = 0.5;
   write_file(folder / "in" / "config.json", dump_json(json));
-  EXPECT_NE(problem_of([&] {
-              write_gguf(folder / "in", folder / "x.gguf", GgufDType::kF32);
-            }).find("mscale is 0.5"),
-            std::string::npos);
+  EXPECT_NE(
+      error_of([&] { write_gguf(folder / "in", folder / "x.gguf", GgufDType::kF32); }).find("mscale is 0.5"),
+      std::string::npos);
   write_file(folder / "in" / "config.json", dump_json(sound));
   write_file(folder / "there.gguf", "mine");
   EXPECT_NE(
-      problem_of([&] { write_gguf(folder / "in", folder / "there.gguf", GgufDType::kF32); }).find("exists"),
+      error_of([&] { write_gguf(folder / "in", folder / "there.gguf", GgufDType::kF32); }).find("exists"),
       std::string::npos);
   EXPECT_EQ(read_file(folder / "there.gguf"), "mine");
   EXPECT_EQ(folder.entries().size(), 2u);
@@ -236,7 +227,7 @@ class MalformedGguf : public ::testing::Test {
   }
   std::string problem(const std::string& bytes) {
     put(bytes);
-    return problem_of([&] { GgufFile file(folder_ / "bad"); });
+    return error_of([&] { GgufFile file(folder_ / "bad"); });
   }
   // Without the fsync of write_file: there are hundreds.
   void put(const std::string& bytes) { std::ofstream(folder_ / "bad", std::ios::binary) << bytes; }
@@ -301,7 +292,7 @@ TEST_F(MalformedGguf, NoCutAndNoChangedByteReadsOutsideTheFile) {
           std::vector<float> out(static_cast<size_t>(tensor.num_values()));
           gguf_to_f32(*tensor.known_type(), tensor.bytes.data(), out.data(), tensor.num_values());
         }
-        problem_of([&] { gguf_config(file); });
+        error_of([&] { gguf_config(file); });
       } catch (const Error&) {
         ++refused;
       }
@@ -330,7 +321,7 @@ TEST_F(MalformedGguf, AModelWithMissingOrOddTensorsIsRefusedByName) {
       sink(zeros.data(), zeros.size());
     });
     ConvertOptions options;
-    return problem_of([&] { read_gguf(folder / "x.gguf", folder / "out", options); });
+    return error_of([&] { read_gguf(folder / "x.gguf", folder / "out", options); });
   };
   EXPECT_EQ(problem_with(config, 0, 0), "no error");
   fs::remove_all(folder / "out");

@@ -10,6 +10,7 @@
 #include "hadal/base/text.h"
 #include "hadal/config/weight_specs.h"
 #include "hadal/error.h"
+#include "tests/support/error_of.h"
 #include "tests/support/golden.h"
 
 namespace hadal {
@@ -34,12 +35,7 @@ ModelConfig with(const std::string& key, const std::optional<Json>& value) {
 }
 
 std::string problem(const Json& json) {
-  try {
-    parse_config(json, "x/config.json");
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
+  return error_of([&] { parse_config(json, "x/config.json"); });
 }
 
 TEST(Config, BothDialectsOfAGoldenPairGiveTheSameModel) {
@@ -368,13 +364,8 @@ TEST(Config, SizesThatMultiplyBeyondReasonAreRefusedWithoutOverflow) {
 TEST(Config, AFileThatIsMissingOrNoJsonIsNamed) {
   const auto folder = std::filesystem::temp_directory_path() / cat("hadal-config-test-", ::getpid());
   std::filesystem::create_directories(folder);
-  const auto text_of = [&](const std::filesystem::path& path) -> std::string {
-    try {
-      load_config(path);
-    } catch (const Error& e) {
-      return e.what();
-    }
-    return "no error";
+  const auto text_of = [&](const std::filesystem::path& path) {
+    return error_of([&] { load_config(path); });
   };
   EXPECT_NE(text_of(folder).find((folder / "config.json").string() + " does not exist"), std::string::npos);
   write_file(folder / "config.json", "{\"hidden_size\": 12,");

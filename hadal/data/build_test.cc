@@ -275,7 +275,7 @@ TEST(OrderedWork, TakesResultsInOrderAndPassesTheFirstError) {
           },
           [&](int64_t result) { taken.push_back(result); });
     };
-    EXPECT_EQ(error_of(run), fail_at < 0 ? "" : std::to_string(fail_at));
+    EXPECT_EQ(error_of(run), fail_at < 0 ? "no error" : std::to_string(fail_at));
     ASSERT_EQ(taken.size(), static_cast<size_t>(fail_at < 0 ? 100 : fail_at));
     for (size_t i = 0; i < taken.size(); ++i) EXPECT_EQ(taken[i], static_cast<int64_t>(i * i));
   }

@@ -489,7 +489,7 @@ TEST(Rows, WrongSettingsAreRefusedByName) {
     change(config);
     return error_of([&] { open_rows(config); });
   };
-  EXPECT_EQ(error([](RowConfig&) {}), "");
+  EXPECT_EQ(error([](RowConfig&) {}), "no error");
   const std::pair<const char*, std::function<void(RowConfig&)>> cases[] = {
       {"no sources", [](RowConfig& c) { c.sources.clear(); }},
       {"length: got 0", [](RowConfig& c) { c.length = 0; }},

@@ -72,7 +72,7 @@ TEST(Shard, IdsOutsideTheVocabularyAreNotWritten) {
 // Header fields by byte, as in README.md.
 TEST(Shard, EachWrongHeaderFieldIsNamedByItsByte) {
   const std::string good = shard_bytes();
-  ASSERT_EQ(open_error(good), "");
+  ASSERT_EQ(open_error(good), "no error");
   const std::pair<std::string, const char*> cases[] = {
       {with(good, 0, 'X'), "byte 0: no hadal shard"},
       {with(good, 8, uint32_t{2}), "byte 8: got version 2"},
@@ -124,7 +124,8 @@ TEST(Shard, EveryFlippedBitIsFoundByVerify) {
   for (const int64_t vocab : {100, 70000}) {
     const std::string good = shard_bytes(vocab);
     for (size_t bit = 0; bit < 8 * good.size(); ++bit)
-      EXPECT_NE(open_error(with(good, bit / 8, static_cast<char>(good[bit / 8] ^ (1 << bit % 8)))), "")
+      EXPECT_NE(open_error(with(good, bit / 8, static_cast<char>(good[bit / 8] ^ (1 << bit % 8)))),
+                "no error")
           << bit / 8;
   }
 }
@@ -139,7 +140,7 @@ TEST(Shard, RandomDamageIsAnErrorAndNothingWorse) {
       bytes[r[0] % bytes.size()] = static_cast<char>(r[1]);
     }
     if (bytes != good) {
-      EXPECT_NE(open_error(bytes), "") << i;
+      EXPECT_NE(open_error(bytes), "no error") << i;
     }
   }
 }
@@ -155,11 +156,11 @@ TEST(Shard, IdAboveTheVocabularyIsFoundByVerify) {
 
 TEST(LlmC, BothKindsAreReadAndWrongHeadersNamed) {
   const std::string gpt2 = llm_c_shard({50256, 1, 2, 3});
-  EXPECT_EQ(open_error(gpt2, "a.bin"), "");
+  EXPECT_EQ(open_error(gpt2, "a.bin"), "no error");
   std::vector<int32_t> header(256);
   header[0] = 20240801, header[1] = 7, header[2] = 3;
   const std::string llama = packed(header) + packed<uint32_t>({128000, 5, 6});
-  EXPECT_EQ(open_error(llama, "a.bin"), "");
+  EXPECT_EQ(open_error(llama, "a.bin"), "no error");
   const std::pair<std::string, const char*> cases[] = {
       {with(gpt2, 4, int32_t{7}), "byte 4: got version 7"},
       {with(llama, 4, int32_t{1}), "byte 4: got version 1"},
@@ -179,7 +180,7 @@ TEST(LlmC, BothKindsAreReadAndWrongHeadersNamed) {
 }
 
 TEST(NanoGpt, IsAnyOtherBinAndMustHaveEvenSize) {
-  EXPECT_EQ(open_error(packed<uint16_t>({1, 2, 65535}), "a.bin"), "");
+  EXPECT_EQ(open_error(packed<uint16_t>({1, 2, 65535}), "a.bin"), "no error");
   EXPECT_NE(open_error("abc", "a.bin").find("byte 3: an odd number"), std::string::npos);
   EXPECT_NE(open_error(packed<uint16_t>({1, 9, 2}), "a.bin", 9).find("byte 2: got token 9"),
             std::string::npos);
@@ -215,7 +216,7 @@ TEST(Megatron, IntegersOfEveryWidthAreRead) {
 TEST(Megatron, WrongIndexIsNamedByByte) {
   const std::string tokens = packed<int32_t>({1, 2, 3, 4, 5, 6});
   const std::string good = megatron_index<int32_t>(4, {2, 4});  // lengths at 34, pointers 42, documents 58
-  ASSERT_EQ(open_error(tokens, "a.bin", 10, good), "");
+  ASSERT_EQ(open_error(tokens, "a.bin", 10, good), "no error");
   const std::pair<std::string, const char*> cases[] = {
       {with(good, 0, 'X'), "byte 0: it does not start"},
       {with(good, 9, uint64_t{2}), "byte 9: got version 2"},

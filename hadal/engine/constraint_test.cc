@@ -7,6 +7,7 @@
 #include "hadal/base/text.h"
 #include "hadal/error.h"
 #include "tests/support/constrained_walk.h"
+#include "tests/support/error_of.h"
 
 namespace hadal {
 namespace {
@@ -19,15 +20,6 @@ const WalkVocabulary& pairs() {
   static const WalkVocabulary kPairs =
       trained_vocabulary(TokenizerKind::kBpe, "(()) ((())) ()()() aab (ab) (ab) ((ab))", 300);
   return kPairs;
-}
-
-std::string error_of(const std::function<void()>& run) {
-  try {
-    run();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
 }
 
 // Brackets, nested, around letters a and b: s = ( s* ) | [ab]

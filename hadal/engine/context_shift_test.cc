@@ -10,6 +10,7 @@
 #include "hadal/engine/open_network.h"
 #include "hadal/error.h"
 #include "hadal/network/network.h"
+#include "tests/support/error_of.h"
 #include "tests/support/golden.h"
 
 namespace hadal {
@@ -237,18 +238,11 @@ TEST(ContextShift, IsRefusedUnlessAskedFor) {
   EXPECT_EQ(answer.reason, FinishReason::kContextFull);
   EXPECT_EQ(answer.tokens.size(), 92u);
   EXPECT_EQ(answer.usage.dropped_tokens, 0);
-  const auto error = [](auto&& act) -> std::string {
-    try {
-      act();
-    } catch (const Error& e) {
-      return e.what();
-    }
-    return "accepted";
-  };
-  EXPECT_NE(error([&] { engine.submit(long_request(2, 192, 1)); }).find("the context is 192"),
+  EXPECT_NE(error_of([&] { engine.submit(long_request(2, 192, 1)); }).find("the context is 192"),
             std::string::npos);
   config.overflow = Overflow::kShift, config.keep_tokens = 65;
-  EXPECT_NE(error([&] { Engine::open(golden_dir("v3-mtp"), config); }).find("Keep fewer"), std::string::npos);
+  EXPECT_NE(error_of([&] { Engine::open(golden_dir("v3-mtp"), config); }).find("Keep fewer"),
+            std::string::npos);
 }
 
 TEST(ContextShift, ACancelledRequestFreesItsPagesAfterAShiftToo) {

@@ -5,6 +5,7 @@
 
 #include "hadal/engine.h"
 #include "hadal/error.h"
+#include "tests/support/error_of.h"
 #include "tests/support/golden.h"
 
 namespace hadal {
@@ -110,14 +111,7 @@ TEST(Engine, ACancelledRequestFreesItsPagesBeforeTheNextStep) {
 
 TEST(Engine, RefusesWhatCannotBeAnswered) {
   Engine engine = Engine::open(golden_dir(kMtpCase), {.threads = 1, .cache_tokens = 64});
-  const auto error = [&](Request request) -> std::string {
-    try {
-      engine.submit(std::move(request));
-    } catch (const Error& e) {
-      return e.what();
-    }
-    return "accepted";
-  };
+  const auto error = [&](Request request) { return error_of([&] { engine.submit(std::move(request)); }); };
   EXPECT_NE(error({}).find("prompt is empty"), std::string::npos);
   EXPECT_NE(error({.prompt = {1}, .max_tokens = 0}).find("max_tokens"), std::string::npos);
   EXPECT_NE(error({.prompt = {1, 1 << 20}}).find("outside the vocabulary"), std::string::npos);

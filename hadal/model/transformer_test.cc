@@ -7,6 +7,7 @@
 #include "hadal/config/weight_specs.h"
 #include "hadal/error.h"
 #include "hadal/tensor/make.h"
+#include "tests/support/error_of.h"
 #include "tests/support/small_model.h"
 
 namespace hadal {
@@ -115,14 +116,7 @@ TEST(Transformer, TiedHeadIsTheEmbeddingItself) {
 
 TEST(Transformer, IdsOutsideTheVocabularyAndTooManyTokensAreNamed) {
   const Transformer model(all_features(), random_weights(all_features(), 1));
-  const auto problem = [&](const Tensor& ids) -> std::string {
-    try {
-      model.forward(ids);
-    } catch (const Error& e) {
-      return e.what();
-    }
-    return "";
-  };
+  const auto problem = [&](const Tensor& ids) { return error_of([&] { model.forward(ids); }); };
   EXPECT_NE(problem(full({1, 2}, 50, at::kLong)).find("token id 50 is outside the vocabulary: need 0 to 49"),
             std::string::npos);
   EXPECT_NE(problem(full({1, 2}, -1, at::kLong)).find("token id -1"), std::string::npos);

@@ -7,6 +7,7 @@
 #include "hadal/error.h"
 #include "hadal/parallel/schedule.h"
 #include "hadal/parallel/simulate.h"
+#include "tests/support/error_of.h"
 
 namespace hadal {
 namespace {
@@ -123,13 +124,8 @@ TEST(Schedule, WeightGradientsOfAStageComeInAscendingOrder) {
 }
 
 TEST(Schedule, AShapeItCannotHaveIsRefusedWithWhatItNeeds) {
-  const auto refusal = [](K kind, int P, int C) -> std::string {
-    try {
-      make_schedule(kind, {.ranks = P, .microbatches = C});
-    } catch (const Error& e) {
-      return e.what();
-    }
-    return "";
+  const auto refusal = [](K kind, int P, int C) {
+    return error_of([&] { make_schedule(kind, {.ranks = P, .microbatches = C}); });
   };
   EXPECT_NE(refusal(K::kDualPipe, 3, 8).find("even number of ranks"), std::string::npos);
   EXPECT_NE(refusal(K::kDualPipeV, 4, 7).find("twice as many micro-batches"), std::string::npos);

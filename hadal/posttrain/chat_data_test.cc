@@ -7,6 +7,7 @@
 #include "hadal/base/file.h"
 #include "hadal/error.h"
 #include "hadal/posttrain/chat_rows.h"
+#include "tests/support/error_of.h"
 #include "tests/support/temporary_folder.h"
 
 namespace hadal {
@@ -24,13 +25,8 @@ ChatData read(const std::string& lines, int64_t max_tokens = 1000,
   return read_chat_data(folder / "chat.jsonl", bytes(), format, max_tokens);
 }
 
-std::string error_of(const std::string& lines) {
-  try {
-    read(lines);
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
+std::string refusal_of(const std::string& lines) {
+  return error_of([&] { read(lines); });
 }
 
 // The text of what is trained, of what is not.
@@ -90,16 +86,16 @@ TEST(ChatData, SamplesAreCutAtTheirEndAndLeftOutIfNothingTrainedIsLeft) {
 
 TEST(ChatData, ErrorsNameTheLine) {
   const std::string chat = std::string(kChat) + "\n";
-  EXPECT_NE(error_of(chat + R"({"text":"x"})").find("line 2: holds text, the lines before hold messages"),
+  EXPECT_NE(refusal_of(chat + R"({"text":"x"})").find("line 2: holds text, the lines before hold messages"),
             std::string::npos);
-  EXPECT_NE(error_of(chat + "\n{\"mesages\":[]}").find("line 3: is none of messages"), std::string::npos);
-  EXPECT_NE(error_of(R"({"messages":[{"role":"user","content":"q"}]})").find("no turn of the assistant"),
+  EXPECT_NE(refusal_of(chat + "\n{\"mesages\":[]}").find("line 3: is none of messages"), std::string::npos);
+  EXPECT_NE(refusal_of(R"({"messages":[{"role":"user","content":"q"}]})").find("no turn of the assistant"),
             std::string::npos);
-  EXPECT_NE(error_of(R"({"chosen":"a","rejected":"b"})").find("is a preference"), std::string::npos);
-  EXPECT_NE(error_of(R"({"prompt":"","completion":"x"})").find("empty prompt"), std::string::npos);
-  EXPECT_NE(error_of("[1]").find("line 1: is no JSON object"), std::string::npos);
-  EXPECT_NE(error_of("\n").find("has no line"), std::string::npos);
-  EXPECT_NE(error_of("{\"text\":\"\xff\"}").find("line 1"), std::string::npos);
+  EXPECT_NE(refusal_of(R"({"chosen":"a","rejected":"b"})").find("is a preference"), std::string::npos);
+  EXPECT_NE(refusal_of(R"({"prompt":"","completion":"x"})").find("empty prompt"), std::string::npos);
+  EXPECT_NE(refusal_of("[1]").find("line 1: is no JSON object"), std::string::npos);
+  EXPECT_NE(refusal_of("\n").find("has no line"), std::string::npos);
+  EXPECT_NE(refusal_of("{\"text\":\"\xff\"}").find("line 1"), std::string::npos);
 }
 
 TEST(ChatData, TheFingerprintKnowsWhatIsTrained) {

@@ -6,6 +6,7 @@
 #include "hadal/error.h"
 #include "hadal/posttrain/judge.h"
 #include "hadal/posttrain/model_rewards.h"
+#include "tests/support/error_of.h"
 #include "tests/support/temporary_folder.h"
 
 namespace hadal {
@@ -23,12 +24,7 @@ PreferenceData read(const std::string& lines, int64_t max_tokens = 100) {
 }
 
 std::string refused(const std::string& line) {
-  try {
-    read(line + "\n");
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
+  return error_of([&] { read(line + "\n"); });
 }
 
 TEST(Preferences, ReasoningIsPartOfWhatIsJudged) {
@@ -93,13 +89,8 @@ TEST(JudgeTasks, AskInBothOrdersForTheSameBest) {
 }
 
 TEST(ModelRewards, NameTheirFolderAndSayWhatIsWrongWithIt) {
-  const auto problem = [](const std::string& specification) -> std::string {
-    try {
-      reward_set({specification}, reward_kinds(1));
-    } catch (const Error& e) {
-      return e.what();
-    }
-    return "";
+  const auto problem = [](const std::string& specification) {
+    return error_of([&] { reward_set({specification}, reward_kinds(1)); });
   };
   EXPECT_NE(problem("rm:1").find("\"path\" is missing. Write rm:path:weight"), std::string::npos)
       << problem("rm:1");

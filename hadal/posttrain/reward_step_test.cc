@@ -12,6 +12,7 @@
 #include "hadal/model/network_view.h"
 #include "hadal/posttrain/preference_report.h"
 #include "hadal/tensor/make.h"
+#include "tests/support/error_of.h"
 #include "tests/support/small_model.h"
 #include "tests/support/temporary_folder.h"
 
@@ -118,18 +119,10 @@ TEST(RewardModel, FolderIsNoLanguageModelAndALanguageModelsIsNoRewardModel) {
   save_model(folder.path() / "rm", judge_model(), reward_model().weights());
   const ModelConfig language = small_model();
   save_model(folder.path() / "lm", language, random_weights(language, 1));
-  const auto refused = [](auto&& open) -> std::string {
-    try {
-      open();
-    } catch (const Error& e) {
-      return e.what();
-    }
-    return "";
-  };
-  const std::string as_language = refused([&] { open_network(folder.path() / "rm"); });
+  const std::string as_language = error_of([&] { open_network(folder.path() / "rm"); });
   EXPECT_NE(as_language.find("is a reward model, which scores answers"), std::string::npos) << as_language;
-  EXPECT_NE(refused([&] { load_model(folder.path() / "rm"); }).find("is a reward model"), std::string::npos);
-  const std::string as_reward = refused([&] { open_network(folder.path() / "lm", Purpose::kReward); });
+  EXPECT_NE(error_of([&] { load_model(folder.path() / "rm"); }).find("is a reward model"), std::string::npos);
+  const std::string as_reward = error_of([&] { open_network(folder.path() / "lm", Purpose::kReward); });
   EXPECT_NE(as_reward.find("hadal reward-model train"), std::string::npos) << as_reward;
 
   const Transformer again = load_model(folder.path() / "rm", DType::kF32, Purpose::kReward);

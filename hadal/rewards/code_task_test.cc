@@ -4,17 +4,15 @@
 
 #include "hadal/error.h"
 #include "hadal/rewards/code_checker.h"
+#include "tests/support/error_of.h"
 
 namespace hadal {
 namespace {
 
 std::string refusal_of(const std::string& columns) {
-  try {
+  return error_of([&] {
     parse_code_task(parse_task(R"({"prompt": "p", "verifier": "code", "id": "7", )" + columns + "}", "test"));
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
+  });
 }
 
 TEST(CodeTask, ReadsLimitsTestsAndChecker) {

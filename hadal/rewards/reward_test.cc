@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "hadal/error.h"
+#include "tests/support/error_of.h"
 
 namespace hadal {
 namespace {
@@ -13,13 +14,8 @@ Task math_task(const std::string& answer) {
   return parse_task(R"({"prompt": "How many?", "verifier": "math", "answer": ")" + answer + "\"}", "test");
 }
 
-std::string error_of(const std::vector<std::string>& specifications) {
-  try {
-    reward_set(specifications);
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
+std::string refusal_of(const std::vector<std::string>& specifications) {
+  return error_of([&] { reward_set(specifications); });
 }
 
 constexpr const char* kRight = "<think>6 * 7</think><answer>42</answer>";
@@ -104,17 +100,17 @@ TEST(RewardSet, StopProperlyMultipliesOrReplacesWhatWasCut) {
 }
 
 TEST(RewardSet, WrongSpecificationsAreRefusedWithTheRemedy) {
-  EXPECT_NE(error_of({"math:1"}).find("no reward \"math\" (did you mean \"maths\"?)"), std::string::npos);
-  EXPECT_NE(error_of({"maths:much"}).find("the weight is no number"), std::string::npos);
-  EXPECT_NE(error_of({R"({"name":"format","stile":"full"})"}).find("unknown option \"stile\""),
+  EXPECT_NE(refusal_of({"math:1"}).find("no reward \"math\" (did you mean \"maths\"?)"), std::string::npos);
+  EXPECT_NE(refusal_of({"maths:much"}).find("the weight is no number"), std::string::npos);
+  EXPECT_NE(refusal_of({R"({"name":"format","stile":"full"})"}).find("unknown option \"stile\""),
             std::string::npos);
-  EXPECT_NE(error_of({R"({"name":"format","style":"ful"})"}).find("did you mean \"full\""),
+  EXPECT_NE(refusal_of({R"({"name":"format","style":"ful"})"}).find("did you mean \"full\""),
             std::string::npos);
-  EXPECT_NE(error_of({"maths", "maths"}).find("is there twice"), std::string::npos);
-  EXPECT_NE(error_of({R"({"name":"maths","gate":"format"})", "format"}).find("is no reward before it"),
+  EXPECT_NE(refusal_of({"maths", "maths"}).find("is there twice"), std::string::npos);
+  EXPECT_NE(refusal_of({R"({"name":"maths","gate":"format"})", "format"}).find("is no reward before it"),
             std::string::npos);
-  EXPECT_NE(error_of({"stop_properly:2"}).find("need at most 1"), std::string::npos);
-  EXPECT_NE(error_of({}).find("no reward is given"), std::string::npos);
+  EXPECT_NE(refusal_of({"stop_properly:2"}).find("need at most 1"), std::string::npos);
+  EXPECT_NE(refusal_of({}).find("no reward is given"), std::string::npos);
 }
 
 TEST(AnswerReward, OnlyTheLastThoughtsOutcomeCounts) {

@@ -11,20 +11,12 @@
 #include "hadal/rewards/reward.h"
 #include "hadal/rewards/task_maker.h"
 #include "hadal/rewards/task_score.h"
+#include "tests/support/error_of.h"
 #include "tests/support/golden.h"
 #include "tests/support/temporary_folder.h"
 
 namespace hadal {
 namespace {
-
-std::string error_of(const std::function<void()>& work) {
-  try {
-    work();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
-}
 
 TEST(Task, LinesThatAreNoTasksAreRefused) {
   const auto wrong = [](const char* line, const char* part) {

@@ -14,6 +14,7 @@
 #include "hadal/sandbox/box_wire.h"
 #include "hadal/sandbox/user_ids.h"
 #include "hadal/sandbox/wall_trial.h"
+#include "tests/support/error_of.h"
 #include "tests/support/temporary_folder.h"
 
 namespace hadal {
@@ -27,12 +28,7 @@ SandboxSpec shell(const std::string& script) {
 }
 
 std::string refusal_of(const SandboxSpec& spec) {
-  try {
-    run_sandboxed(spec);
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
+  return error_of([&] { run_sandboxed(spec); });
 }
 
 // Where the kernel cannot give the walls, every run must be refused with the reason; that is all there is to

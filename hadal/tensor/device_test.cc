@@ -7,18 +7,14 @@
 
 #include "hadal/error.h"
 #include "hadal/tensor/make.h"
+#include "tests/support/error_of.h"
 #include "tests/support/temporary_folder.h"
 
 namespace hadal {
 namespace {
 
 std::string problem(const std::string& device) {
-  try {
-    open_device(device);
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
+  return error_of([&] { open_device(device); });
 }
 
 class Variable {

@@ -13,11 +13,11 @@ import tempfile
 import threading
 import unittest
 
-import hadal
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+import hadal  # noqa: E402
+from golden import make_byte_model  # noqa: E402
 
 PROGRAM = sys.argv.pop(1)
-PLACES = [os.environ.get("HADAL_GOLDEN"), "../shared/golden", "tests/golden"]
-CASE = next(pathlib.Path(p) / "v3-mtp" for p in PLACES if p and pathlib.Path(p, "v3-mtp", "expected.json").exists())
 
 
 class Module(unittest.TestCase):
@@ -25,10 +25,7 @@ class Module(unittest.TestCase):
     def setUpClass(cls):
         cls.folder = tempfile.mkdtemp(prefix="hadal_python_test_")
         cls.addClassCleanup(shutil.rmtree, cls.folder)
-        for name in ("config.json", "model.safetensors"):
-            shutil.copy(CASE / name, cls.folder)
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copy(pathlib.Path("tests/support/byte_tokenizer") / name, cls.folder)
+        make_byte_model(cls.folder)
         cls.model = hadal.Model.open(cls.folder, threads=1, cache_tokens=4096)
 
     def test_pieces_are_the_answer_of_the_program(self):

@@ -2,32 +2,18 @@
 
 import json
 import os
-import shutil
 import sys
 import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from program import GOLDEN, ProgramTest, hadal, main  # noqa: E402
-
-
-def make_model(folder):
-    """Random weights with the byte tokenizer, and room for a prompt of bytes."""
-    source = os.path.join(GOLDEN, "v3-mtp")
-    shutil.copy(os.path.join(source, "model.safetensors"), folder)
-    with open(os.path.join(source, "config.json")) as file:
-        config = json.load(file)
-    config["max_position_embeddings"] = 8192
-    with open(os.path.join(folder, "config.json"), "w") as file:
-        json.dump(config, file)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(os.path.join("tests/support/byte_tokenizer", name), folder)
+from program import ProgramTest, hadal, main, make_byte_model  # noqa: E402
 
 
 class Agent(ProgramTest):
     def setUp(self):
         self.folder = tempfile.TemporaryDirectory()
         self.addCleanup(self.folder.cleanup)
-        make_model(self.folder.name)
+        make_byte_model(self.folder.name, positions=8192)  # room for a prompt of bytes
 
     def run_agent(self, *flags):
         return hadal("agent", self.folder.name, "-p", "What is 2 + 2?", "--threads", "1", *flags)

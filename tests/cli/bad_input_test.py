@@ -6,11 +6,11 @@ import shutil
 import struct
 import tempfile
 
-from program import GOLDEN, HADAL, ProgramTest, hadal, main
+from program import HADAL, ProgramTest, golden, hadal, main
 
 
 def case(name):
-    folder = os.path.join(GOLDEN, name)
+    folder = golden(name)
     return folder if os.path.isdir(folder) else os.path.join("tests/golden", name)
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 
-from program import GOLDEN, ProgramTest, hadal, main
+from program import ProgramTest, golden, hadal, main
 
 
 def preset(name, *more):
@@ -57,7 +57,7 @@ class Info(ProgramTest):
 
     def test_a_model_folder_and_its_config_give_the_same(self):
         for case in ("v3-tiny", "v2-tiny", "v3-yarn", "v3-mtp"):
-            folder = os.path.join(GOLDEN, case)
+            folder = golden(case)
             if not os.path.isdir(folder):
                 folder = os.path.join("tests/golden", case)
             one = json.loads(self.assert_answers(hadal("info", folder, "--json")))

@@ -5,11 +5,10 @@ import subprocess
 import sys
 import unittest
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+from golden import golden, make_byte_model  # noqa: E402, F401: for the tests
+
 HADAL = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "hadal"
-GOLDEN = next(
-    (p for p in (os.environ.get("HADAL_GOLDEN", ""), "../shared/golden", "tests/golden") if p and os.path.isdir(p)),
-    "tests/golden",
-)
 
 class Result:
     def __init__(self, done):
@@ -51,7 +50,7 @@ class ProgramTest(unittest.TestCase):
 
 def golden_tokenizer():
     """Folder of the published tokenizer, or None."""
-    for folder in (os.path.join(GOLDEN, "tokenizer"), ".deps/tokenizer"):
+    for folder in (golden("tokenizer"), ".deps/tokenizer"):
         if os.path.exists(os.path.join(folder, "tokenizer.json")):
             return folder
     return None

@@ -2,12 +2,10 @@
 
 import collections
 import json
-import os
 import pathlib
-import shutil
 import tempfile
 
-from program import GOLDEN, ProgramTest, hadal, main
+from program import ProgramTest, hadal, main, make_byte_model
 
 
 class Tasks(ProgramTest):
@@ -44,11 +42,8 @@ class Tasks(ProgramTest):
         self.assert_fails(hadal("tasks", "make", "needle", "--out", out, "--level", "8"), 1, "needle has levels 16 to")
 
     def model(self):
-        model = self.folder / "model"
-        shutil.copytree(os.path.join(GOLDEN, "v3-mtp"), model)
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copy(f"tests/support/byte_tokenizer/{name}", model)
-        return str(model)
+        make_byte_model(self.folder / "model")
+        return str(self.folder / "model")
 
     def test_eval_by_columns_covers_every_task_and_is_drawn(self):
         model, tasks, out = self.model(), self.make("a", "--level", "16", kind="needle"), self.folder / "e.json"

@@ -6,16 +6,13 @@ import pathlib
 import tempfile
 import threading
 
-from program import GOLDEN, ProgramTest, golden_tokenizer, hadal, main
+from program import ProgramTest, golden, golden_tokenizer, hadal, main
 
 TOKENIZER = golden_tokenizer()
 
 
 def lines(name):
-    path = os.path.join(GOLDEN, "tokenizer", name)
-    if not os.path.exists(path):
-        path = os.path.join("tests/golden/tokenizer", name)
-    with open(path) as file:
+    with open(golden("tokenizer") / name) as file:
         return [json.loads(line) for line in file]
 
 

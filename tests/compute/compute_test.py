@@ -13,7 +13,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "cli"))
-from program import GOLDEN, HADAL, ProgramTest, hadal, main  # noqa: E402
+from program import HADAL, ProgramTest, golden, hadal, main  # noqa: E402
 
 WORDS = "Mira has 3 shells. She finds 4 more. Olo is an eel in the deep trench, and he is calm.\n"
 
@@ -230,7 +230,7 @@ class Chat(WithModel):
 
 class Logits(WithModel):
     def test_golden_model_gives_the_golden_numbers_under_the_golden_names(self):
-        case = os.path.join(GOLDEN if os.path.isdir(os.path.join(GOLDEN, "v3-tiny")) else "tests/golden", "v3-tiny")
+        case = str(golden("v3-tiny"))
         want = read_safetensors(os.path.join(case, "expected.safetensors"))
         shape, ids = want["input_ids"][1], want["input_ids"][2]
         rows = [ids[i * shape[1] : (i + 1) * shape[1]] for i in range(shape[0])]

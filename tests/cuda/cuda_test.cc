@@ -153,27 +153,10 @@ TEST_P(GoldenTraining, EveryStepGivesTheReferencesLossesNormsLoadsAndBiases) {
   Transformer model = golden_model();
   AdamW optimizer(model, golden_adamw(hyper));
   const LossConfig config = golden_loss(hyper);
-  const Tensor tokens = golden.tensor("tokens"), rates = golden.tensor("lr"), loads = golden.tensor("loads"),
-               biases = golden.tensor("bias");
-  for (int64_t t = 0; t < tokens.size(0); ++t) {
-    const StepLoss loss = forward_backward(model, TrainBatch(tokens[t]).on(device()), config, {});
-    const std::string at = "step " + std::to_string(t) + " ";
-    const auto want = [&](const char* key) {
-      return golden.json().at("steps").at(key).at(static_cast<size_t>(t)).get<double>();
-    };
-    expect_near(loss.main, want("main_loss"), golden.tolerance("losses"), at + "main");
-    expect_near(loss.total, want("total_loss"), golden.tolerance("losses"), at + "total");
-    expect_near(loss.balance, want("balance_loss"), golden.tolerance("balance_loss"), at + "balance");
-    expect_near(optimizer.step(rates[t].item<double>()), want("grad_norm"), golden.tolerance("grad_norm"),
-                at + "norm");
-    update_balance_bias(model, loss.loads, hyper.at("gamma").get<double>());
-    for (size_t m = 0; m < loss.loads.size(); ++m) {
-      const auto row = static_cast<int64_t>(m);
-      const auto& layer = model.weights().layers[static_cast<size_t>(loss.loads[m].layer)];
-      expect_equal(loss.loads[m].count_E, loads[t][row], at + "loads");
-      expect_close(layer.moe.balance_bias_E.cpu(), biases[t][row], golden.tolerance("bias"), at + "bias");
-    }
-  }
+  const Tensor tokens = golden.tensor("tokens");
+  for (int64_t t = 0; t < tokens.size(0); ++t)
+    expect_golden_step(golden, t, forward_backward(model, TrainBatch(tokens[t]).on(device()), config, {}),
+                       model, optimizer);
 }
 INSTANTIATE_TEST_SUITE_P(Cases, GoldenTraining, cases_with("probe_mtp_logits"), golden_name);
 

@@ -9,7 +9,6 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 HADAL = pathlib.Path(sys.argv.pop(1)).resolve()
 HAS_COMPUTE = (HADAL.parent / "hadal-compute").exists()
 sys.path.insert(0, str(ROOT / "tools"))
+sys.path.insert(0, str(ROOT / "tests/support"))
 import commands_reference  # noqa: E402
+from golden import make_byte_model  # noqa: E402
 
 # docs/log.md and docs/bench/ tell what was run once, also with other programs.
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
@@ -127,16 +128,7 @@ class Program:
 
 def make_fixtures(folder):
     """The files that commands in the documents name."""
-    golden = [os.environ.get("HADAL_GOLDEN"), ROOT / "../shared/golden", ROOT / "tests/golden"]
-    case = next(pathlib.Path(p) / "v3-mtp" for p in golden if p and (pathlib.Path(p) / "v3-mtp/expected.json").exists())
-    model = folder / "MODEL"
-    model.mkdir()
-    config = json.loads((case / "config.json").read_text())
-    (model / "config.json").write_text(json.dumps(config))
-    shutil.copy(case / "model.safetensors", model)
-    tokenizer = json.loads((ROOT / "tests/support/byte_tokenizer/tokenizer.json").read_text())
-    (model / "tokenizer.json").write_text(json.dumps(tokenizer))
-    shutil.copy(ROOT / "tests/support/byte_tokenizer/tokenizer_config.json", model)
+    make_byte_model(folder / "MODEL")
     for name in ("mine", "start", "policy", "lite"):
         (folder / name).symlink_to("MODEL")
     (folder / "text.txt").write_text("The sea is deep. Fish live in it, and some of them glow.\n" * 400)

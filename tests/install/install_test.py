@@ -1,7 +1,6 @@
 """install_test.py BUILD_FOLDER CMAKE: the installed library, used as by a stranger: prefix, package, example."""
 
 import json
-import os
 import pathlib
 import re
 import shutil
@@ -11,14 +10,12 @@ import sys
 import tempfile
 import unittest
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from golden import golden, make_byte_model  # noqa: E402
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 CMAKE = sys.argv.pop(2)
 BUILD = pathlib.Path(sys.argv.pop(1))
-
-
-def golden(case):
-    places = [os.environ.get("HADAL_GOLDEN"), ROOT / "../shared/golden", ROOT / "tests/golden"]
-    return next(pathlib.Path(p) / case for p in places if p and (pathlib.Path(p) / case / "expected.json").exists())
 
 
 def read_rows(case, name):
@@ -107,11 +104,7 @@ class Installed(unittest.TestCase):
 
     def test_the_example_in_c_says_what_the_program_says(self):
         model = self.folder / "model"
-        model.mkdir()
-        for file in ("config.json", "model.safetensors"):
-            shutil.copy(golden("v3-mtp") / file, model)
-        for file in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copy(ROOT / "tests/support/byte_tokenizer" / file, model)
+        make_byte_model(model)
         said = run(self.program.with_name("generate_c"), model, "The sea").rsplit("\n", 2)
         want = json.loads(run(BUILD / "bin/hadal", "run", model, "--prompt", "The sea", "--temperature", "0",
                               "--max-tokens", "16", "--json"))

@@ -11,14 +11,12 @@ import tarfile
 import tempfile
 import unittest
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from golden import make_byte_model  # noqa: E402
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BUILD = pathlib.Path(sys.argv.pop(1)).resolve()
 GLIBC = ("ld-linux-x86-64.so.2", "libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1")
-
-
-def golden(case):
-    places = [os.environ.get("HADAL_GOLDEN"), ROOT / "../shared/golden", ROOT / "tests/golden"]
-    return next(pathlib.Path(p) / case for p in places if p and (pathlib.Path(p) / case / "expected.json").exists())
 
 
 def run(*command):
@@ -39,11 +37,7 @@ class Archive(unittest.TestCase):
             archive.extractall(cls.folder / "tree")
         cls.top = cls.folder / "tree" / cls.archive.name.removesuffix(".tar.gz")
         cls.model = cls.folder / "tree/model"
-        cls.model.mkdir()
-        for file in ("config.json", "model.safetensors"):
-            shutil.copy(golden("v3-mtp") / file, cls.model)
-        for file in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copy(ROOT / "tests/support/byte_tokenizer" / file, cls.model)
+        make_byte_model(cls.model)
 
     def answers(self, *before, program, model):
         """The program's help and a greedy answer; what each must be is known from the build."""

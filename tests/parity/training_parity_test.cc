@@ -14,33 +14,21 @@ class Trajectory : public testing::TestWithParam<std::filesystem::path> {};
 TEST_P(Trajectory, EveryStepGivesTheReferencesLossesNormsLoadsAndBiases) {
   const GoldenCase golden(GetParam());
   const Json& hyper = golden.json().at("hyperparameters");
-  const Json& want = golden.json().at("steps");
   Transformer model = load_model(GetParam(), DType::kF32);
   AdamW optimizer(model, golden_adamw(hyper));
   const LossConfig loss_config = golden_loss(hyper);
-  const Tensor tokens = golden.tensor("tokens"), rates = golden.tensor("lr");
-  const Tensor loads = golden.tensor("loads"), biases = golden.tensor("bias");
+  const Tensor tokens = golden.tensor("tokens");
   for (int64_t t = 0; t < tokens.size(0); ++t) {
     const BatchLoss loss = batch_loss(model, tokens[t], loss_config);
     loss.total.backward();
-    const std::string at = "step " + std::to_string(t) + " ";
-    const auto expected = [&](const char* key) {
-      return want.at(key).at(static_cast<size_t>(t)).get<double>();
-    };
-    expect_near(loss.main.item<double>(), expected("main_loss"), golden.tolerance("losses"), at + "main");
-    expect_near(loss.mtp[0].item<double>(), expected("mtp_loss"), golden.tolerance("losses"), at + "mtp");
-    expect_near(loss.total.item<double>(), expected("total_loss"), golden.tolerance("losses"), at + "total");
-    expect_near(loss.balance.item<double>(), expected("balance_loss"), golden.tolerance("balance_loss"),
-                at + "balance");
-    expect_near(optimizer.step(rates[t].item<double>()), expected("grad_norm"), golden.tolerance("grad_norm"),
-                at + "norm");
-    update_balance_bias(model, loss.loads, hyper.at("gamma").get<double>());
-    for (size_t m = 0; m < loss.loads.size(); ++m) {
-      const auto row = static_cast<int64_t>(m);
-      const auto& layer = model.weights().layers[static_cast<size_t>(loss.loads[m].layer)];
-      expect_equal(loss.loads[m].count_E, loads[t][row], at + "loads");
-      expect_close(layer.moe.balance_bias_E, biases[t][row], golden.tolerance("bias"), at + "bias");
-    }
+    const auto number = [](const Tensor& x) { return x.item<double>(); };
+    expect_golden_step(golden, t,
+                       {.total = number(loss.total),
+                        .main = number(loss.main),
+                        .balance = number(loss.balance),
+                        .mtp = {number(loss.mtp[0])},
+                        .loads = loss.loads},
+                       model, optimizer);
   }
 
   NoGrad no_grad;

@@ -4,18 +4,16 @@ import concurrent.futures
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import unittest
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+from golden import make_byte_model  # noqa: E402
+
 HADAL = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "hadal"
-GOLDEN = next(
-    (p for p in (os.environ.get("HADAL_GOLDEN", ""), "../shared/golden", "tests/golden") if p and os.path.isdir(p)),
-    "tests/golden",
-)
 
 try:
     import openai
@@ -41,19 +39,6 @@ WEATHER = {
         },
     },
 }
-
-
-def make_model(folder):
-    """Golden weights with a tokenizer of single bytes and a context that a chat with tools fits in."""
-    source = os.path.join(GOLDEN, "v3-mtp")
-    shutil.copy(os.path.join(source, "model.safetensors"), folder)
-    with open(os.path.join(source, "config.json")) as file:
-        config = json.load(file)
-    config["max_position_embeddings"] = 4096
-    with open(os.path.join(folder, "config.json"), "w") as file:
-        json.dump(config, file)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(os.path.join("tests/support/byte_tokenizer", name), folder)
 
 
 class Server:
@@ -115,7 +100,7 @@ class ServerTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.folder = tempfile.TemporaryDirectory()
-        make_model(cls.folder.name)
+        make_byte_model(cls.folder.name, positions=4096)
         cls.server = Server(cls.folder.name, *cls.FLAGS, key=cls.KEY)
         cls.client = cls.server.client(cls.KEY or "none")
 

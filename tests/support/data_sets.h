@@ -8,6 +8,7 @@
 
 #include "hadal/base/file.h"
 #include "hadal/data/dataset_writer.h"
+#include "tests/support/error_of.h"
 #include "tests/support/temporary_folder.h"
 
 namespace hadal {
@@ -66,17 +67,6 @@ std::string megatron_index(uint8_t code, const std::vector<int32_t>& lengths) {
 // write_file() without waiting for the disk: thousands of damaged files take no time.
 inline void put_file(const std::filesystem::path& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary) << bytes;
-}
-
-// What `run` throws, or "" if nothing.
-template <class Run>
-std::string error_of(Run run) {
-  try {
-    run();
-  } catch (const std::exception& e) {
-    return e.what();
-  }
-  return "";
 }
 
 }  // namespace hadal

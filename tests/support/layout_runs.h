@@ -14,6 +14,7 @@
 #include "hadal/error.h"
 #include "hadal/tensor/make.h"
 #include "hadal/train/loop.h"
+#include "tests/support/error_of.h"
 #include "tests/support/small_model.h"
 #include "tests/support/temporary_folder.h"
 
@@ -311,13 +312,10 @@ inline void expect_any_goes_on_in_another_bit_for_bit(const TrainConfig& config,
 inline std::string refusal(int64_t ranks,
                            const std::function<void(TrainConfig&, ModelConfig&, TrainRows&)>& set,
                            TrainConfig config, ModelConfig model, TrainRows rows) {
-  try {
+  return error_of([&] {
     set(config, model, rows);
     run_ranks(ranks, [&](Comm& comm) { Trainer(config, model, rows, {.comm = &comm}); });
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
+  });
 }
 
 }  // namespace hadal
