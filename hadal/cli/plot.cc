@@ -17,7 +17,7 @@ bool is_evaluation(const std::string& path) {
 }
 
 std::string evaluations_page(const PlotCommandOptions& options) {
-  std::vector<Evaluation> evaluations;
+  std::vector<EvaluationFile> evaluations;
   for (const std::string& file : options.runs) {
     if (!is_evaluation(file))
       throw Error(

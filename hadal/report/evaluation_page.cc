@@ -32,7 +32,7 @@ const Json& list(const Json& object, const char* key, const std::string& file) {
   return object[key];
 }
 
-void read_groups(const Json& by, const std::string& file, Evaluation& out) {
+void read_groups(const Json& by, const std::string& file, EvaluationFile& out) {
   for (const Json& column : list(by, "columns", file))
     out.columns.push_back(column.is_string() ? column.get<std::string>() : column.dump());
   for (const Json& group : list(by, "groups", file)) {
@@ -52,7 +52,7 @@ void read_groups(const Json& by, const std::string& file, Evaluation& out) {
 }
 
 // The mean over the groups whose first values are `fixed`, by the value after them.
-Series right_by(const Evaluation& of, const std::vector<double>& fixed) {
+Series right_by(const EvaluationFile& of, const std::vector<double>& fixed) {
   std::map<double, std::pair<double, int64_t>> sums;
   for (const TaskGroup& group : of.groups) {
     if (!std::equal(fixed.begin(), fixed.end(), group.values.begin())) continue;
@@ -67,8 +67,8 @@ Series right_by(const Evaluation& of, const std::vector<double>& fixed) {
 
 class EvaluationCharts {
  public:
-  explicit EvaluationCharts(const std::vector<Evaluation>& all) : all_(all) {
-    for (const Evaluation& one : all_) {
+  explicit EvaluationCharts(const std::vector<EvaluationFile>& all) : all_(all) {
+    for (const EvaluationFile& one : all_) {
       if (std::find(names_.begin(), names_.end(), one.name) == names_.end()) names_.push_back(one.name);
       if (one.columns.empty()) continue;
       if (columns_.empty()) columns_ = one.columns;
@@ -86,7 +86,7 @@ class EvaluationCharts {
         out += right_chart({value}, cat("Right answers by ", columns_[1], ", ", columns_[0], " ",
                                         short_number(value), ", %"));
     Chart loss = chart("Loss by position, nats a token", "position");
-    for (const Evaluation& one : all_) add(loss, one, one.positions);
+    for (const EvaluationFile& one : all_) add(loss, one, one.positions);
     return out + (has_points(loss) ? chart_html(loss) : "");
   }
 
@@ -102,7 +102,7 @@ class EvaluationCharts {
     return {.title = title, .x_label = x_label, .unit = "", .note = "", .curves = {}};
   }
 
-  void add(Chart& chart, const Evaluation& of, Series points) const {
+  void add(Chart& chart, const EvaluationFile& of, Series points) const {
     if (points.size() == 0) return;
     const auto colour = std::find(names_.begin(), names_.end(), of.name) - names_.begin();
     chart.curves.push_back({of.name, "", static_cast<int>(colour), Mark::kPoints, false, std::move(points)});
@@ -112,29 +112,29 @@ class EvaluationCharts {
     Chart right = chart(title, columns_[fixed.size()]);
     right.unit = " %";
     right.from_zero = true;
-    for (const Evaluation& one : all_) add(right, one, right_by(one, fixed));
+    for (const EvaluationFile& one : all_) add(right, one, right_by(one, fixed));
     return chart_html(right);
   }
 
   std::vector<double> first_values() const {
     std::vector<double> values;
-    for (const Evaluation& one : all_)
+    for (const EvaluationFile& one : all_)
       for (const TaskGroup& group : one.groups) values.push_back(group.values[0]);
     std::sort(values.begin(), values.end());
     values.erase(std::unique(values.begin(), values.end()), values.end());
     return values;
   }
 
-  const std::vector<Evaluation>& all_;
+  const std::vector<EvaluationFile>& all_;
   std::vector<std::string> names_, columns_;
 };
 
 }  // namespace
 
-Evaluation read_evaluation(const std::filesystem::path& file) {
+EvaluationFile read_evaluation(const std::filesystem::path& file) {
   const std::string source = file.string();
   const Json json = parse_json(read_file(file), source);
-  Evaluation out{.name = file.stem().string(), .columns = {}, .groups = {}, .positions = {}};
+  EvaluationFile out{.name = file.stem().string(), .columns = {}, .groups = {}, .positions = {}};
   if (!json.is_object() || !(json.contains("by") || json.contains("positions")))
     refuse(source,
            "neither \"by\" nor \"positions\". Write it with hadal eval --json and --by or --positions.");
@@ -146,7 +146,7 @@ Evaluation read_evaluation(const std::filesystem::path& file) {
   return out;
 }
 
-std::string evaluations_html(const std::vector<Evaluation>& evaluations, const std::string& title) {
+std::string evaluations_html(const std::vector<EvaluationFile>& evaluations, const std::string& title) {
   const EvaluationCharts charts(evaluations);
   return page_html(title, charts.legend() + "<div class=grid>\n" + charts.html() + "</div>\n");
 }

@@ -16,7 +16,7 @@ constexpr const char* kTasks =
 
 class EvaluationPage : public ::testing::Test {
  protected:
-  Evaluation read(const std::string& name, const std::string& content) {
+  EvaluationFile read(const std::string& name, const std::string& content) {
     write_file(folder_ / name, content);
     return read_evaluation(folder_ / name);
   }
@@ -66,8 +66,8 @@ TEST_F(EvaluationPage, WhatIsNoEvaluationSaysWhy) {
 }
 
 TEST_F(EvaluationPage, EvaluationsByDifferentColumnsAreNotDrawnTogether) {
-  const Evaluation a = read("a.json", kTasks),
-                   b = read("b.json", R"({"by": {"columns": ["depth"], "groups": []}})");
+  const EvaluationFile a = read("a.json", kTasks),
+                       b = read("b.json", R"({"by": {"columns": ["depth"], "groups": []}})");
   try {
     evaluations_html({a, b}, "t");
     FAIL();
