@@ -12,7 +12,7 @@ namespace hadal {
 namespace {
 
 [[noreturn]] void fail(const ConfigDialect& dialect, const std::string& source, const std::string& what) {
-  throw Error(ErrorCode::kInvalidConfig, cat("[", dialect.op, "] ", source, ": ", what));
+  throw Error(ErrorCode::kInvalidConfig, cat(dialect.op, " ", source, ": ", what));
 }
 
 const char* need_of(const int64_t&) {

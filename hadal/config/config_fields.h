@@ -31,7 +31,7 @@ std::vector<ConfigField> fields_of(Config& config) {
   return fields;
 }
 
-// How errors name the configuration: "config.train", "hadal train".
+// How errors name the configuration: "[config.train]", "hadal train".
 struct ConfigDialect {
   const char* op;
   const char* command;

@@ -10,7 +10,7 @@
 namespace hadal {
 namespace {
 
-constexpr ConfigDialect kDialect{"config.train", "hadal train"};
+constexpr ConfigDialect kDialect{"[config.train]", "hadal train"};
 
 // Keys that decide when and where, not what is learned.
 bool alters_results(const std::string& key) {

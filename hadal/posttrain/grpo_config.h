@@ -162,7 +162,7 @@ struct GrpoConfig {
   }
 };
 
-inline constexpr ConfigDialect kGrpoDialect{"config.grpo", "hadal grpo"};
+inline constexpr ConfigDialect kGrpoDialect{"[config.grpo]", "hadal grpo"};
 
 GrpoConfig load_grpo_config(const std::filesystem::path& path);
 std::string grpo_config_toml(const GrpoConfig& config, bool with_help = true);
