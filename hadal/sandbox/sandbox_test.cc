@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <sstream>
 #include <thread>
 
 #include "hadal/base/file.h"
@@ -15,6 +17,7 @@
 #include "hadal/sandbox/user_ids.h"
 #include "hadal/sandbox/wall_trial.h"
 #include "tests/support/error_of.h"
+#include "tests/support/host_snapshot.h"
 #include "tests/support/temporary_folder.h"
 
 namespace hadal {
@@ -183,6 +186,38 @@ TEST_F(Sandbox, RunsSideBySideDoNotMeet) {
     });
   for (std::thread& thread : threads) thread.join();
   for (size_t i = 0; i < outs.size(); ++i) EXPECT_EQ(outs[i], cat(i, "\nmine\n"));
+}
+
+// Resident KiB of this process, and its children, dead ones that nobody waited for included.
+int64_t resident_kib() {
+  std::istringstream status(slurp("/proc/self/status"));
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("VmRSS:")) return std::stoll(line.substr(6));
+  return 0;
+}
+std::string children() {
+  const std::string self = std::to_string(::getpid());
+  return slurp("/proc/self/task/" + self + "/children");
+}
+
+// HADAL_FULL=1: 10,000 runs.
+TEST_F(Sandbox, ManyRunsLeaveNothing) {
+  const int runs = std::getenv("HADAL_FULL") ? 10'000 : 60;
+  const auto run = [](int i) {
+    SandboxSpec spec = shell(i % 4 == 1   ? "exec sleep 9"
+                             : i % 4 == 2 ? "echo x > kept; kill -9 $$"
+                                          : "cat; (sleep 9 &) ; exit 0");
+    spec.input = "text", spec.artefacts = {"kept"};
+    if (i % 4 == 1) spec.limits.wall_seconds = 0.02;
+    return run_sandboxed(spec).status;
+  };
+  for (int i = 0; i < 20; ++i) run(i);  // what is made once
+  const auto before = host_snapshot("sleep 9");
+  const int64_t memory = resident_kib();
+  for (int i = 0; i < runs; ++i) ASSERT_NE(run(i), SandboxStatus::kInternal) << i;
+  EXPECT_EQ(host_snapshot("sleep 9"), before);
+  EXPECT_EQ(children(), "");
+  EXPECT_LT(resident_kib(), memory + 1024);
 }
 
 TEST(SandboxSpecs, ThatMakeNoSenseAreRefused) {
