@@ -319,6 +319,10 @@ void add_plot(CLI::App& app, PlotCommandOptions& o) {
   app.add_flag("--log-loss", o.log_loss, "logarithmic axis for losses");
   count_or_zero_flag(app, "--smooth", o.smooth, "points to average over; 1: none, 0: a hundredth of the run");
   app.add_option("--title", o.title, "of the page; default: the names of the runs")->type_name("TEXT");
+  app.add_option("--only", o.only,
+                 "charts with this in their title; may be given several times. Default: all")
+      ->type_name("TEXT")
+      ->allow_extra_args(false);
 }
 
 void add_completion(CLI::App& app, CompletionOptions& o) {

@@ -243,8 +243,9 @@ struct PlotCommandOptions {
   std::string out;                // HTML file
   std::string x = "step";         // step, tokens, hours
   bool log_loss = false;
-  int64_t smooth = 0;  // points; 0: a hundredth of the run
-  std::string title;   // "": the runs' names
+  int64_t smooth = 0;             // points; 0: a hundredth of the run
+  std::string title;              // "": the runs' names
+  std::vector<std::string> only;  // words of charts' titles; empty: all
 };
 
 struct DataOptions {

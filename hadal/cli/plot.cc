@@ -43,6 +43,7 @@ int run_plot(const PlotCommandOptions& options) {
   plot.log_loss = options.log_loss;
   plot.smooth = options.smooth;
   plot.title = options.title;
+  plot.only = options.only;
   write_file(options.out, plot_html(runs, plot));
   return 0;
 }

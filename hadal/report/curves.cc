@@ -1,11 +1,13 @@
 #include "hadal/report/curves.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <functional>
 #include <set>
 
 #include "hadal/base/text.h"
+#include "hadal/error.h"
 #include "hadal/report/chart.h"
 #include "hadal/report/heat_map.h"
 
@@ -87,19 +89,33 @@ class Page {
 
   std::string charts() const {
     std::string out;
+    std::vector<std::string> titles;
+    const auto add = [&](const Chart& chart) {
+      if (!has_points(chart)) return;
+      titles.push_back(chart.title);
+      if (is_wanted(chart.title)) out += chart_html(chart);
+    };
     for (const Chart& chart : {loss(), learning_rate(), grad_norm(), throughput(), mfu(), max_vio(),
                                mtp_loss(), mtp_acceptance(), bits_per_byte()})
-      if (has_points(chart)) out += chart_html(chart);
+      add(chart);
     for (const NamedChart& named : kNamedCharts) {
-      if (const Chart chart = named_chart(named); has_points(chart)) out += chart_html(chart);
+      add(named_chart(named));
       if (named.title != kRewardTitle) continue;
-      for (const std::string& part : reward_parts()) out += chart_html(part_chart(part));
+      for (const std::string& part : reward_parts()) add(part_chart(part));
+    }
+    if (out.empty() && !titles.empty()) {
+      std::string known;
+      for (const std::string& title : titles) known += (known.empty() ? "" : ", ") + title;
+      throw Error(ErrorCode::kInvalidArgument,
+                  cat("[report.plot] no chart of these runs has \"", options_.only.front(),
+                      "\" in its title. There are: ", known, "."));
     }
     return out;
   }
 
   std::string heat_maps() const {
     std::string out;
+    if (!is_wanted("expert load")) return out;
     for (size_t i = 0; i < runs_.size(); ++i)
       for (const LoadHistory& history : histories(i))
         out += heat_map_html(history, 0, last_, label_of(options_.x));
@@ -107,6 +123,14 @@ class Page {
   }
 
  private:
+  bool is_wanted(const std::string& title) const {
+    const auto same = [](unsigned char a, unsigned char b) { return std::tolower(a) == std::tolower(b); };
+    const auto in_title = [&](const std::string& word) {
+      return std::search(title.begin(), title.end(), word.begin(), word.end(), same) != title.end();
+    };
+    return options_.only.empty() || std::any_of(options_.only.begin(), options_.only.end(), in_title);
+  }
+
   Chart chart(const char* title) const {
     Chart c;
     c.title = title;

@@ -14,6 +14,7 @@ struct PlotOptions {
   bool log_loss = false;
   int64_t smooth = 0;  // points in a smoothed line's window; 0: a hundredth of the run; 1: no smoothing
   std::string title;   // "": the names of the runs
+  std::vector<std::string> only;  // charts whose titles contain one of these, in either case; empty: all
 };
 
 // The page: summary table; loss and held-out loss, learning rate, gradient norm, throughput, MFU, MaxVio, MTP

@@ -96,6 +96,18 @@ TEST(Plot, WhatNoRunHasIsLeftOut) {
   EXPECT_EQ(page.find("MaxVio"), std::string::npos);
 }
 
+TEST(Plot, OnlyTheChartsThatAreAskedForByTheirTitles) {
+  const std::vector<RunMetrics> runs = {run_of("a", 20)};
+  EXPECT_EQ(count(plot_html(runs, {.only = {"maxVIO", "learning"}}), "<figure"), 2u);
+  try {
+    plot_html(runs, {.only = {"entropy"}});
+    FAIL() << "charts that are not there";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("\"entropy\" in its title. There are: "), std::string::npos)
+        << error.what();
+  }
+}
+
 TEST(Plot, RunsOfReinforcementHaveTheirOwnCharts) {
   RunMetrics run;
   run.name = "rl";
