@@ -7,13 +7,14 @@ set -e
 kind=${1:?sort-digits, addition, countdown or cpp-expression}
 out=${2:-runs/out/$kind}
 seed=${3:-1}
-minutes=${4:-5}
+minutes=${4:-6}
 half=$((($(nproc) + 1) / 2))
+prompts=32 passes=1
 case $kind in
-  sort-digits) level=6 demos=150 steps=400 tokens=64 ;;
+  sort-digits) level=6 demos=100 steps=400 tokens=64 ;;
   addition) level=2 demos=300 steps=600 tokens=48 ;;
   countdown) level=3 demos=300 steps=600 tokens=64 ;;
-  cpp-expression) level=3 demos=100 steps=400 tokens=96 ;;
+  cpp-expression) level=3 demos=100 steps=400 tokens=96 prompts=16 passes=4 ;;  # answers are dear: each is learned from often
 esac
 mkdir -p "$out"
 make="hadal tasks make $kind --level $level --seed $seed"
@@ -27,7 +28,7 @@ hadal train --preset micro --data.tokenizer "$out/tokenizer" --data.chat "$out/d
 hadal sft "$out/start" --data "$out/demos.jsonl" --held-out "$out/held.jsonl" --out "$out/sft" --minutes "$minutes" \
   --batch 16 --length 128 --lr 3e-4 --seed "$seed" --threads $half >"$out/sft.log" 2>&1 &
 hadal grpo "$out/start" --profile tiny-cpu --tasks "$out/tasks.jsonl" --held-out "$out/held.jsonl" --out "$out/grpo" \
-  --steps 1000000 --minutes "$minutes" --prompts 32 --max-tokens $tokens --loss.advantage none --lr 1e-4 --eval.every 100 --seed "$seed" --threads $half
+  --steps 1000000 --minutes "$minutes" --prompts $prompts --loss.iterations $passes --max-tokens $tokens --loss.advantage none --lr 1e-4 --eval.every 100 --seed "$seed" --threads $half
 wait $!
 for model in start sft grpo; do
   hadal eval "$out/$model" --task "$out/held.jsonl" --max-tokens $tokens --out "$out/$model-greedy.jsonl"
