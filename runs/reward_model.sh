@@ -40,7 +40,7 @@ reward_model "$out/rm-own" "$out/rm" "$out/all-pairs-train.jsonl" "$out/all-pair
 policy() {  # FOLDER BETA
   hadal grpo "$out/policy" --profile tiny-cpu --tasks "$out/tasks-train.jsonl" --held-out "$out/tasks-held-out.jsonl" --out "$1" \
     --reward "rm:$out/rm-own:1" --reward accuracy:0 --reward format:0 --beta "$2" --loss.advantage none --prompts 16 --max-tokens 80 \
-    --steps 200 --lr 1e-4 --eval.every 25 --seed "$seed"
+    --steps 150 --lr 1e-4 --eval.every 25 --seed "$seed"
 }
 policy "$out/kl" 0.2
 policy "$out/free" 0
