@@ -63,8 +63,13 @@ TEST(Gloo, SumsAreThoseOfRanksInOneProcessBitForBit) {
 
 TEST(Gloo, ARankThatIsGoneIsNamedAtOnce) {
   const auto begin = std::chrono::steady_clock::now();
+  std::atomic<bool> met{false};
   over_gloo(2, 30, [&](std::unique_ptr<Comm> comm) {
-    if (comm->rank() == 1) return;  // and with it its connections
+    if (comm->rank() == 1) {
+      while (!met) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      return;  // and with it its connections
+    }
+    met = true;
     try {
       int value = 0;
       receive(*comm, 1, &value, sizeof value);

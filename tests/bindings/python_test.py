@@ -104,7 +104,7 @@ class Module(unittest.TestCase):
             ("invalid_argument", "temperature", lambda: self.model.generate("a", temperature=-1).text()),
             ("invalid_argument", "prompt", lambda: self.model.generate([]).text()),
             ("invalid_argument", "99999", lambda: self.model.tokenizer.decode([99999])),
-            ("unsupported", "chat", lambda: self.model.chat_prompt([])),
+            ("invalid_argument", "v4", lambda: self.model.chat_prompt([], format="v4")),
         ):
             with self.subTest(text), self.assertRaises(hadal.Error) as caught:
                 call()
