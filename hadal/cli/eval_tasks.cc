@@ -6,7 +6,6 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
-#include "hadal/agent/builtin_tools.h"
 #include "hadal/base/clock.h"
 #include "hadal/base/file.h"
 #include "hadal/base/json.h"
@@ -54,7 +53,10 @@ class TaskEvaluation {
       throw Error(ErrorCode::kNotFound,
                   cat("[cli.eval] ", o.model, " has no tokenizer.json, so it cannot read tasks."));
     format_ = chat_format(*engine_.tokenizer(), o.chat_template);
-    if (!o.tools.empty()) use_tools();
+    if (!o.tools.empty())
+      episode_ = episodes_with(
+          {.names = o.tools, .documents = o.documents, .budget = {.turns = o.turns}, .told = !o.untold_tools},
+          format_, o.model, *engine_.tokenizer(), {&tasks_});
     for (const Task& task : tasks_) questions_.push_back(question(task));
   }
 
@@ -86,16 +88,6 @@ class TaskEvaluation {
     return {.threads = static_cast<int>(o.threads),
             .cache_dtype = o.cache_dtype,
             .max_sequences = o.max_sequences};
-  }
-
-  void use_tools() {
-    const ChatTemplate format = format_with_tools(format_, o_.model);
-    const auto tools = [names = o_.tools, options = BuiltinToolOptions{.documents = o_.documents}] {
-      return builtin_tools(names, options);
-    };
-    episode_ = tool_episodes(tools, format, *engine_.tokenizer(), {.turns = o_.turns});
-    for (Task& task : tasks_)
-      if (!o_.untold_tools) task = with_tools_told(std::move(task), tools(), format);
   }
 
   Question question(const Task& task) const {

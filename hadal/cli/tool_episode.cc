@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "hadal/agent/builtin_tools.h"
 #include "hadal/base/check.h"
 #include "hadal/base/text.h"
 #include "hadal/error.h"
@@ -110,6 +111,20 @@ NewEpisode tool_episodes(std::function<ToolBox()> tools, ChatTemplate format, To
     const auto episode = std::make_shared<ToolEpisode>(tools(), format, tokenizer, budget);
     return [episode](std::span<const int32_t> turn) { return episode->reply(turn); };
   };
+}
+
+NewEpisode episodes_with(const ToolUse& use, const std::optional<ChatTemplate>& format,
+                         const std::string& model, const Tokenizer& tokenizer,
+                         std::initializer_list<std::vector<Task>*> tasks) {
+  const ChatTemplate with_tools = format_with_tools(format, model);
+  const auto tools = [names = use.names, options = BuiltinToolOptions{.documents = use.documents}] {
+    return builtin_tools(names, options);
+  };
+  const ToolBox box = tools();
+  for (std::vector<Task>* some : tasks)
+    for (Task& task : *some)
+      if (use.told) task = with_tools_told(std::move(task), box, with_tools);
+  return tool_episodes(tools, with_tools, tokenizer, use.budget);
 }
 
 }  // namespace hadal

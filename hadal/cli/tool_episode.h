@@ -2,6 +2,7 @@
 // Torch-free.
 #pragma once
 #include <functional>
+#include <initializer_list>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -35,5 +36,17 @@ Task with_tools_told(Task task, const ToolBox& tools, const ChatTemplate& format
 // a marker. Throws, when an episode is made, what `tools` throws.
 NewEpisode tool_episodes(std::function<ToolBox()> tools, ChatTemplate format, Tokenizer tokenizer,
                          AgentBudget budget);
+
+// Episodes with built-in tools, each answer's its own. `tasks` are told them, if they are to be. Throws as
+// format_with_tools() and builtin_tools().
+struct ToolUse {
+  std::vector<std::string> names;
+  std::string documents;  // folder of search and read; "": none
+  AgentBudget budget;
+  bool told = true;
+};
+NewEpisode episodes_with(const ToolUse& use, const std::optional<ChatTemplate>& format,
+                         const std::string& model, const Tokenizer& tokenizer,
+                         std::initializer_list<std::vector<Task>*> tasks);
 
 }  // namespace hadal

@@ -4,7 +4,6 @@
 
 #include <cstdio>
 
-#include "hadal/agent/builtin_tools.h"
 #include "hadal/base/text.h"
 #include "hadal/checkpoint/load.h"
 #include "hadal/cli/compute/compute.h"
@@ -30,14 +29,6 @@ struct GrpoData {
   std::optional<PromptTasks> held_out;
 };
 
-// Every answer's own; null: no tools.
-std::function<ToolBox()> tools_of(const RolloutSection& r) {
-  if (r.tools.empty()) return nullptr;
-  return [names = r.tools, options = BuiltinToolOptions{.documents = r.documents}] {
-    return builtin_tools(names, options);
-  };
-}
-
 GrpoData open_data(const GrpoConfig& config, const ModelConfig& model, const fs::path& out) {
   Tokenizer tokenizer = copy_tokenizer(config.policy.start, out);
   check_fits(tokenizer, model);
@@ -49,15 +40,12 @@ GrpoData open_data(const GrpoConfig& config, const ModelConfig& model, const fs:
     require_disjoint(train, held_out);
   }
   NewEpisode episode;
-  if (const auto tools = tools_of(config.rollout)) {
-    const ChatTemplate tool_format = format_with_tools(format, config.policy.start);
-    const ToolBox box = tools();
-    for (std::vector<Task>* tasks : {&train, &held_out})
-      for (Task& task : *tasks)
-        if (config.rollout.tell_tools) task = with_tools_told(std::move(task), box, tool_format);
-    episode = tool_episodes(tools, tool_format, tokenizer,
-                            {.turns = config.rollout.turns, .calls = config.rollout.calls});
-  }
+  if (const RolloutSection& r = config.rollout; !r.tools.empty())
+    episode = episodes_with({.names = r.tools,
+                             .documents = r.documents,
+                             .budget = {.turns = r.turns, .calls = r.calls},
+                             .told = r.tell_tools},
+                            format, config.policy.start, tokenizer, {&train, &held_out});
   const bool measures = !held_out.empty();
   GrpoData data{tokenizer, episode, PromptTasks(std::move(train), tokenizer, format, longest), std::nullopt};
   if (measures) data.held_out.emplace(std::move(held_out), tokenizer, format, longest);
