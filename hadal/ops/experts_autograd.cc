@@ -21,16 +21,6 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using Tensors = torch::autograd::variable_list;
 
-Tensor gather_rows(const Tensor& x_XD, const Tensor& row_V) {  // X: rows to choose from
-  const int64_t V = row_V.numel(), D = x_XD.size(1);
-  const Tensor out = at::empty({V, D}, x_XD.options());
-  const int64_t* row = longs(row_V);
-  parallel_for(V, grain(D), [&](int64_t begin, int64_t end) {
-    for (int64_t v = begin; v < end; ++v) std::copy_n(floats(x_XD) + row[v] * D, D, floats(out) + v * D);
-  });
-  return out;
-}
-
 // A route among what autograd keeps for the backward pass.
 struct KeptRoute : torch::CustomClassHolder {
   explicit KeptRoute(std::shared_ptr<const ExpertRoute> r) : route(std::move(r)) {}
@@ -54,7 +44,7 @@ class Experts : public Function<Experts> {
                   M = gate.size(-2);
     const ExpertOrder order = sort_by_expert(expert_TA, E);
     const std::shared_ptr<const ExpertRoute> route = exchange->route(order, weight_TA);
-    const Tensor sent_YD = route->dispatch(x_TD), copy_VD = gather_rows(sent_YD, route->row_V);
+    const Tensor sent_YD = route->dispatch(x_TD), copy_VD = rows_at(sent_YD, route->row_V);
     const int64_t V = copy_VD.size(0);
     const Tensor gate_VM = at::empty({V, M}, x_TD.options()), up_VM = at::empty({V, M}, x_TD.options());
     const Tensor hidden_VM = at::empty({V, M}, x_TD.options()), out_VD = at::empty({V, D}, x_TD.options());
@@ -89,8 +79,8 @@ class Experts : public Function<Experts> {
     const bool bf16 = ctx->saved_data["bf16"].toBool();
     const std::vector<int64_t> shape = ctx->saved_data["shape"].toIntVector();
     const int64_t T = shape[0], A = shape[1], D = sent_YD.size(1), e = gate.size(-3), M = gate.size(-2);
-    const Tensor copy_VD = gather_rows(sent_YD, route.row_V),
-                 dout_VD = gather_rows(route.dispatch(grads[0].contiguous()), route.row_V);
+    const Tensor copy_VD = rows_at(sent_YD, route.row_V),
+                 dout_VD = rows_at(route.dispatch(grads[0].contiguous()), route.row_V);
     const Tensor hidden_VM = at::empty_like(gate_VM), dhidden_VM = at::empty_like(gate_VM);
     const Tensor dgate_VM = at::empty_like(gate_VM), dup_VM = at::empty_like(gate_VM),
                  dcopy_VD = at::empty_like(copy_VD),

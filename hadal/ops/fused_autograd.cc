@@ -269,8 +269,7 @@ class HeadLoss : public Function<HeadLoss> {
                         const Tensor& target_in, double divisor, bool with_gradients, bool bf16) {
     const Tensor hidden_TD = hidden_in.contiguous(), target_T = target_in.contiguous();
     const int64_t T = hidden_TD.size(0), W = head_WD.size(0);
-    constexpr int64_t kLogits = 4 << 20;  // values alive at once, 16 MB
-    const int64_t chunk = std::clamp<int64_t>(kLogits / W, 16, std::max<int64_t>(T, 16));
+    const int64_t chunk = logit_rows(T, W);
     const Tensor loss_T = at::empty({T}, hidden_TD.options());
     Tensor dhidden_TD, dhead_WD;
     if (with_gradients) dhidden_TD = at::empty_like(hidden_TD), dhead_WD = at::zeros_like(head_WD);

@@ -10,6 +10,7 @@
 #include "hadal/ops/expert_order.h"
 #include "hadal/ops/half_ffn.h"
 #include "hadal/ops/norm_rows.h"
+#include "hadal/ops/product.h"
 
 namespace hadal {
 namespace {
@@ -291,10 +292,10 @@ class HalfHeadLoss : public Function<HalfHeadLoss> {
     const HalfTensor hidden = half_rounded(k, hidden_in.contiguous());
     const HalfWeights head = half_weights(k, {floats(head_WD)}, W, D, HalfSide::kTransposed);
     const Tensor loss_T = at::empty({T}, head_WD.options());
-    // HalfRows a cache line apart from multiples of 4096: a column of them shall not fall into one cache set.
+    // Rows a cache line apart from multiples of 4096: a column of them shall not fall into one cache set.
     const int64_t W_row = (W + kHalfUnit - 1) / kHalfUnit * kHalfUnit + kHalfUnit;
-    constexpr int64_t kLogits = 4 << 20, kPiece = 64;  // gradients alive at once; rows of fp32 logits
-    const int64_t chunk = std::clamp<int64_t>(kLogits / W, 16, std::max<int64_t>(T, 16));
+    constexpr int64_t kPiece = 64;  // rows of fp32 logits; `chunk` of gradients
+    const int64_t chunk = logit_rows(T, W);
     const Tensor logit =
         at::empty({std::min(std::min(chunk, kPiece * num_threads()), T), W}, head_WD.options());
     const HalfTensor dlogit{empty_half({std::min(chunk, T), W_row}), kHalfLimit};

@@ -23,8 +23,7 @@ using Tensors = torch::autograd::variable_list;
 template <class Body>
 void for_each_chunk(const Tensor& hidden_TD, const Tensor& head_WD, const Body& body) {
   const int64_t T = hidden_TD.size(0), W = head_WD.size(0);
-  constexpr int64_t kLogits = 4 << 20;  // values alive at once, 16 MB
-  const int64_t chunk = std::clamp<int64_t>(kLogits / W, 16, std::max<int64_t>(T, 16));
+  const int64_t chunk = logit_rows(T, W);
   const Tensor buffer = at::empty({std::min(chunk, T), W}, hidden_TD.options());
   for (int64_t first = 0; first < T; first += chunk) {
     const int64_t n = std::min(chunk, T - first);
