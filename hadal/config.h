@@ -15,7 +15,7 @@ namespace hadal {
 enum class DType { kF32, kF16, kBF16, kF8E4M3, kInt8, kInt4 };
 
 // Which published family: decides names of the config dialect and defaults.
-enum class Generation { kV2, kV3 };
+enum class Generation { kV2, kV3, kV32 };
 
 enum class Scoring { kSoftmax, kSigmoid };
 
@@ -35,6 +35,15 @@ struct YarnConfig {
   bool operator==(const YarnConfig&) const = default;
 };
 
+// DeepSeek-V3.2's sparse attention: a small second attention, the lightning indexer, chooses the keys that a
+// token attends to (architecture spec, V3.2).
+struct IndexerConfig {
+  int64_t num_heads = 0;  // query heads; one shared key
+  int64_t head_dim = 0;   // the first rope_dim channels are rotated
+  int64_t top_k = 0;      // keys that a token attends to, itself included if chosen
+  bool operator==(const IndexerConfig&) const = default;
+};
+
 struct MlaConfig {
   int64_t num_heads = 0;     // H
   int64_t query_latent = 0;  // Q; 0: no query compression, one projection from the width
@@ -44,8 +53,10 @@ struct MlaConfig {
   int64_t value_dim = 0;     // V: per head
   double rope_theta = 10000;
   std::optional<YarnConfig> yarn;
-  int64_t key_dim() const { return nope_dim + rope_dim; }     // K
-  int64_t cache_dim() const { return kv_latent + rope_dim; }  // values cached per token and layer
+  std::optional<IndexerConfig> indexer;                    // kV32 has one; absent: each token sees all keys
+  int64_t key_dim() const { return nope_dim + rope_dim; }  // K
+  int64_t cache_dim() const { return kv_latent + rope_dim; }  // of latent and key, cached per token and layer
+  int64_t index_dim() const { return indexer ? indexer->head_dim : 0; }  // cached beside them
   bool operator==(const MlaConfig&) const = default;
 };
 
@@ -103,6 +114,10 @@ std::vector<std::string> preset_names();
 
 // The config.json that transformers and hadal read back to the same model (published dialect).
 std::string config_json(const ModelConfig& config);
+
+// Throws unsupported, naming `source`, for a model with sparse attention: the engine runs it, the trainer and
+// LibTorch's forward pass do not know it.
+void require_dense_attention(const ModelConfig& config, const std::string& source);
 
 // What a model is for. Throws unsupported, naming `source`, if this one is for the other.
 enum class Purpose { kLanguage, kReward };

@@ -11,6 +11,7 @@ namespace hadal {
 struct WeightCounts {
   int64_t embedding = 0;
   int64_t attention = 0;  // projections; the latent norms are under norms
+  int64_t indexer = 0;    // of sparse attention, without its norms
   int64_t dense_mlp = 0;  // FFN of the dense layers
   int64_t routed_experts = 0;
   int64_t shared_experts = 0;
@@ -30,7 +31,7 @@ struct ModelSize {
   int64_t mtp_copies = 0;    // values of embedding and head that a published checkpoint stores again for MTP
   int64_t balance_bias = 0;  // values, F32, MTP included
 
-  int64_t cache_bytes = 0;           // per token in BF16: latent and rope key of the main layers
+  int64_t cache_bytes = 0;  // per token in BF16: latent and rope key of the main layers, indexer's key
   int64_t expanded_cache_bytes = 0;  // the same token as keys and values of every head (MHA)
 
   int64_t bf16_bytes = 0,
@@ -51,11 +52,13 @@ struct TokenFlops {
 };
 
 // One decode step in the absorbed form, the token attending to `context` keys, its own included:
-// attention = 2 * layers * H * context * ((C + R) + C).
+// attention = 2 * layers * H * context * ((C + R) + C). Sparse attention of X index heads of Y, with more
+// keys than top_k: top_k instead of context, and 2 * layers * X * Y * context for choosing.
 TokenFlops decode_flops(const ModelConfig& config, int64_t context);
 
 // A prompt of `context` tokens in the expanded form, mean over its tokens, logits for each. Token t attends
-// to t keys, so attention = 2 * layers * H * (K + V) * (context + 1) / 2.
+// to t keys, so attention = 2 * layers * H * (K + V) * (context + 1) / 2; sparse attention to top_k at most,
+// and choosing is counted as in decode_flops().
 TokenFlops prefill_flops(const ModelConfig& config, int64_t context);
 
 }  // namespace hadal

@@ -249,7 +249,7 @@ void convert(const fs::path& source, const fs::path& destination, const ConvertO
   wanted.fp8_power_of_two_scales = options.power_of_two_scales || config.fp8_power_of_two_scales;
   if (config.stored_dtype != options.dtype)
     wanted.int8_matrices =
-        options.dtype == DType::kInt4 ? default_int8_matrices() : std::vector<std::string>{};
+        options.dtype == DType::kInt4 ? default_int8_matrices(config) : std::vector<std::string>{};
   const Plan plan = make_plan(config, wanted, checkpoint);
   for (const std::string& name : plan.unknown)
     std::cerr << "note: " << name << " is no weight of this model; copied as it is\n";

@@ -58,7 +58,7 @@ ConvertOptions to(DType dtype) {
 
 TEST(Convert, EveryDtypePairKeepsTheWeightsToItsPrecision) {
   for (const char* name :
-       {"v3-tiny", "v2-tiny", "v2lite-tiny", "v3-noqlora", "v3-mtp", "v3-fp8", "v3-bf16"}) {
+       {"v3-tiny", "v2-tiny", "v2lite-tiny", "v3-noqlora", "v3-mtp", "v3-fp8", "v3-bf16", "v32-tiny"}) {
     TemporaryFolder folder;
     const Checkpoint source = open_checkpoint(golden_dir(name));
     const ModelConfig config = load_config(golden_dir(name));
@@ -121,6 +121,25 @@ TEST(Convert, OfficialFp8QuantisesMatricesOnly) {
   const Json config = parse_json(read_file(folder / "fp8" / "config.json"), "x");
   EXPECT_EQ(config["quantization_config"]["quant_method"], "fp8");
   EXPECT_EQ(config["torch_dtype"], "bfloat16");
+}
+
+TEST(Convert, AnIndexersWeightsStayAndItsMatricesAreQuantised) {
+  TemporaryFolder folder;
+  convert(golden_dir("v32-tiny"), folder / "fp8", to(DType::kF8E4M3));
+  convert(golden_dir("v32-tiny"), folder / "int4", to(DType::kInt4));
+  const Checkpoint fp8 = open_checkpoint(folder / "fp8"), int4 = open_checkpoint(folder / "int4");
+  for (const int layer : {0, 1, 2}) {  // 2: MTP
+    const std::string indexer = cat("model.layers.", layer, ".self_attn.indexer.");
+    for (const char* name : {"wq_b.weight", "wk.weight"}) {
+      EXPECT_EQ(fp8.at(indexer + name).type, ElementType::kF8E4M3);
+      EXPECT_EQ(fp8.at(indexer + name + "_scale_inv").type, ElementType::kF32);
+      EXPECT_EQ(weight_format(int4, int4.at(indexer + name)), WeightFormat::kInt8);
+    }
+    for (const char* name : {"weights_proj.weight", "k_norm.weight", "k_norm.bias"}) {
+      EXPECT_EQ(fp8.at(indexer + name).type, ElementType::kBF16);
+      EXPECT_EQ(int4.at(indexer + name).type, ElementType::kF32);
+    }
+  }
 }
 
 TEST(Convert, GroupFormatsQuantiseMatricesAndTheHead) {

@@ -111,6 +111,11 @@ void write_gguf(const fs::path& source, const fs::path& destination, GgufDType d
   const Checkpoint checkpoint = open_checkpoint(source);
   const ModelConfig config = check_against(load_config(checkpoint.folder() / "config.json"), checkpoint);
   require_purpose(config, Purpose::kLanguage, source.string());
+  if (config.mla.indexer)
+    refuse(ErrorCode::kUnsupported,
+           source.string() +
+               " is a deepseek_v32 model: its sparse attention has no place in a deepseek2 GGUF file. "
+               "Run it from safetensors.");
   const fs::path path = checked_file(destination, overwrite);
   const GgufType type = dtype == GgufDType::kF32    ? GgufType::kF32
                         : dtype == GgufDType::kBF16 ? GgufType::kBF16

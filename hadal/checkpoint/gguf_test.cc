@@ -201,6 +201,10 @@ TEST(Gguf, WhatTheFormatCannotSayIsRefusedAndLeavesNothing) {
       error_of([&] { write_gguf(folder / "in", folder / "x.gguf", GgufDType::kF32); }).find("mscale is 0.5"),
       std::string::npos);
   write_file(folder / "in" / "config.json", dump_json(sound));
+  EXPECT_NE(error_of([&] {
+              write_gguf(golden_dir("v32-tiny"), folder / "x.gguf", GgufDType::kF32);
+            }).find("its sparse attention has no place"),
+            std::string::npos);
   write_file(folder / "there.gguf", "mine");
   EXPECT_NE(
       error_of([&] { write_gguf(folder / "in", folder / "there.gguf", GgufDType::kF32); }).find("exists"),

@@ -72,6 +72,7 @@ Transformer load_model(const std::filesystem::path& folder, std::optional<DType>
   const Checkpoint checkpoint = open_checkpoint(folder);
   const ModelConfig config = check_against(load_config(folder), checkpoint);
   require_purpose(config, purpose, folder.string());
+  require_dense_attention(config, folder.string());
   if (!dtype)
     dtype =
         config.stored_dtype == DType::kF32 || config.stored_dtype == DType::kF16 ? DType::kF32 : DType::kBF16;

@@ -8,6 +8,7 @@
 #include "hadal/config/weight_specs.h"
 #include "hadal/error.h"
 #include "hadal/tensor/make.h"
+#include "tests/support/golden.h"
 
 namespace hadal {
 namespace {
@@ -78,6 +79,16 @@ TEST_F(LoadAndSave, MainModelLoadsWithoutItsMtpModule) {
   write_file(folder / "config.json",
              config_json(all_features()));  // speaks of a module the file does not hold
   EXPECT_EQ(load_model(folder).config().mtp_depth, 0);
+}
+
+TEST_F(LoadAndSave, SparseAttentionIsRefusedBeforeAnythingIsRead) {
+  try {
+    load_model(golden_dir("v32-tiny"));
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ErrorCode::kUnsupported);
+    EXPECT_NE(std::string(e.what()).find("can be run, but not trained"), std::string::npos) << e.what();
+  }
 }
 
 TEST_F(LoadAndSave, ComputingInFp8IsRefused) {

@@ -38,6 +38,11 @@ constexpr std::array kLayerNames = {
     NameRow{"mla.kv_norm", "self_attn.kv_a_layernorm.weight"},
     NameRow{"mla.kv_up", "self_attn.kv_b_proj.weight"},
     NameRow{"mla.out", "self_attn.o_proj.weight"},
+    NameRow{"mla.indexer.query", "self_attn.indexer.wq_b.weight"},
+    NameRow{"mla.indexer.key", "self_attn.indexer.wk.weight"},
+    NameRow{"mla.indexer.key_norm", "self_attn.indexer.k_norm.weight"},
+    NameRow{"mla.indexer.key_bias", "self_attn.indexer.k_norm.bias"},
+    NameRow{"mla.indexer.weights", "self_attn.indexer.weights_proj.weight"},
     NameRow{"ffn_norm", "post_attention_layernorm.weight"},
     NameRow{"mlp.gate", "mlp.gate_proj.weight"},
     NameRow{"mlp.up", "mlp.up_proj.weight"},
@@ -246,9 +251,11 @@ std::optional<WeightFormat> group_format(const ModelConfig& config, const HfTens
 // By loss of a trained 2.6 M model with one kind of matrix in INT4 at a time: +0.0025 for the head alone,
 // +0.0029 for all others together, of which kv_a has the most per weight (+0.0003; beyond the trained length
 // +0.022 of +0.030). kv_b reads the same latent and is small. The down projections (+0.0010) are a third of
-// all weights and stay INT4.
-std::vector<std::string> default_int8_matrices() {
-  return {"lm_head", "shared_head.head", "kv_a_proj_with_mqa", "kv_b_proj"};
+// all weights and stay INT4. An indexer's are a part in a thousand and choose what is seen at all.
+std::vector<std::string> default_int8_matrices(const ModelConfig& config) {
+  std::vector<std::string> names = {"lm_head", "shared_head.head", "kv_a_proj_with_mqa", "kv_b_proj"};
+  if (config.mla.indexer) names.insert(names.end(), {"indexer.wq_b", "indexer.wk"});
+  return names;
 }
 
 namespace {

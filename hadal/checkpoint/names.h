@@ -46,7 +46,7 @@ std::optional<WeightFormat> weight_format(const Checkpoint& checkpoint, const St
 // nullopt: not in groups.
 std::optional<WeightFormat> group_format(const ModelConfig& config, const HfTensor& tensor);
 // What an INT4 checkpoint written by hadal stores as INT8, for ModelConfig::int8_matrices.
-std::vector<std::string> default_int8_matrices();
+std::vector<std::string> default_int8_matrices(const ModelConfig& config);
 
 // What is wrong with the scales of a weight; "" if nothing, or if it is neither F8_E4M3 nor U8.
 std::string scale_problem(const Checkpoint& checkpoint, const StoredTensor& weight);

@@ -28,6 +28,18 @@ std::string short_count(int64_t value) {
   return text;
 }
 
+const char* architecture(Generation generation) {
+  switch (generation) {
+    case Generation::kV2:
+      return "DeepSeek-V2";
+    case Generation::kV3:
+      return "DeepSeek-V3";
+    case Generation::kV32:
+      return "DeepSeek-V3.2";
+  }
+  return "?";
+}
+
 int64_t num_moe_layers(const ModelConfig& c) {
   int64_t n = 0;
   for (int64_t layer = 0; layer < c.num_layers; ++layer) n += c.is_moe(layer);
@@ -41,6 +53,12 @@ std::string rule_text(const MoeConfig& moe) {
              moe.choice == Choice::kGroupMax ? "best expert" : "sum of the two best, with balance bias");
 }
 
+std::string indexer_text(const MlaConfig& a) {
+  if (!a.indexer) return "";
+  return cat("\n  sparse         ", with_commas(a.indexer->top_k), " keys a token, chosen by ",
+             a.indexer->num_heads, " index heads of ", a.indexer->head_dim);
+}
+
 std::string shape_lines(const ModelConfig& c) {
   const MlaConfig& a = c.mla;
   const int64_t moe_layers = num_moe_layers(c);
@@ -50,7 +68,7 @@ std::string shape_lines(const ModelConfig& c) {
           with_commas(c.width), "\n  vocabulary     ", with_commas(c.vocab_size),
           c.tied_head ? ", head tied to the embedding" : "", "\n  attention      ", a.num_heads,
           " heads, key ", a.nope_dim, " + ", a.rope_dim, " rotated, value ", a.value_dim, "; latents: kv ",
-          a.kv_latent, ", query ", a.query_latent ? std::to_string(a.query_latent) : "none",
+          a.kv_latent, ", query ", a.query_latent ? std::to_string(a.query_latent) : "none", indexer_text(a),
           "\n  dense FFN      ", with_commas(c.dense_dim), "\n");
   if (c.moe.num_experts > 0)
     out += cat("  experts        ", c.moe.num_experts, " routed of ", with_commas(c.moe.expert_dim), ", ",
@@ -72,6 +90,7 @@ struct Part {
 };
 constexpr Part kParts[] = {{"embedding", "embedding", &WeightCounts::embedding},
                            {"attention", "attention", &WeightCounts::attention},
+                           {"indexer", "indexer", &WeightCounts::indexer},
                            {"dense_mlp", "dense FFN", &WeightCounts::dense_mlp},
                            {"routed_experts", "routed experts", &WeightCounts::routed_experts},
                            {"shared_experts", "shared experts", &WeightCounts::shared_experts},
@@ -104,7 +123,7 @@ std::string parameter_lines(const ModelConfig& c, const ModelSize& size) {
 }
 
 std::string cost_lines(const ModelSize& size, const TokenFlops& decode, const TokenFlops& prefill,
-                       int64_t context) {
+                       int64_t context, bool sparse) {
   char ratio[32];
   std::snprintf(ratio, sizeof ratio, "%.1f",
                 static_cast<double>(size.expanded_cache_bytes) / static_cast<double>(size.cache_bytes));
@@ -116,13 +135,14 @@ std::string cost_lines(const ModelSize& size, const TokenFlops& decode, const To
     return cat("  ", label, pad(with_commas(bytes), 22), " bytes (", human_bytes(bytes), ") in ",
                with_commas(tensors), " tensors\n");
   };
-  return cat("KV cache a token, bf16: ", with_commas(size.cache_bytes), " bytes (latent and rotated key); ",
-             with_commas(size.expanded_cache_bytes), " as keys and values of all heads (MHA), ", ratio,
-             " times as many\n  ", with_commas(context), " tokens: ", human_bytes(size.cache_bytes * context),
-             "\nFLOPs a token, context ", with_commas(context),
-             ", main model: matrix products, a multiply-add is two\n", std::string(24, ' '),
-             pad("layer matrices", 19), pad("head", 17), pad("attention", 21), pad("all", 21), "\n",
-             flops("decode, absorbed      ", decode), flops("prefill, expanded,    ", prefill),
+  return cat("KV cache a token, bf16: ", with_commas(size.cache_bytes), " bytes (latent and rotated key",
+             sparse ? ", the indexer's key" : "", "); ", with_commas(size.expanded_cache_bytes),
+             " as keys and values of all heads (MHA), ", ratio, " times as many\n  ", with_commas(context),
+             " tokens: ", human_bytes(size.cache_bytes * context), "\nFLOPs a token, context ",
+             with_commas(context), ", main model: matrix products, a multiply-add is two\n",
+             std::string(24, ' '), pad("layer matrices", 19), pad("head", 17), pad("attention", 21),
+             pad("all", 21), "\n", flops("decode, absorbed      ", decode),
+             flops("prefill, expanded,    ", prefill),
              "    mean of the prompt's tokens, logits for each\ncheckpoint",
              size.mtp_copies ? ", with MTP and its copies of embedding and head\n" : "\n",
              checkpoint("bf16     ", size.bf16_bytes, size.bf16_tensors),
@@ -150,9 +170,9 @@ int info_model(const ModelConfig& config, const std::string& source, int64_t con
   const ModelSize size = model_size(config);
   const TokenFlops decode = decode_flops(config, context), prefill = prefill_flops(config, context);
   if (!json) {
-    print(cat(config.generation == Generation::kV3 ? "DeepSeek-V3" : "DeepSeek-V2",
-              " architecture: ", one_line(source), "\n", shape_lines(config), parameter_lines(config, size),
-              cost_lines(size, decode, prefill, context)));
+    print(cat(architecture(config.generation), " architecture: ", one_line(source), "\n", shape_lines(config),
+              parameter_lines(config, size),
+              cost_lines(size, decode, prefill, context, config.mla.indexer.has_value())));
     return 0;
   }
   Json out = {{"source", source}, {"config", parse_json(config_json(config), "config")}};

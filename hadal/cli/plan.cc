@@ -39,6 +39,7 @@ ClusterJob job_of(const PlanOptions& o) {
                  .length = o.length,
                  .fp8 = o.precision == "fp8",
                  .bf16_moments = o.moments == "bf16"};
+  require_dense_attention(job.model, o.config);
   if (o.length > job.model.max_positions)
     throw Error(ErrorCode::kInvalidArgument, cat("[cli.plan] --length ", o.length, ": this model has ",
                                                  job.model.max_positions, " positions. Choose no more."));

@@ -28,6 +28,18 @@ class Rules {
   const std::string& source_;
 };
 
+void check_indexer(const MlaConfig& mla, const Rules& rules) {
+  const IndexerConfig& indexer = *mla.indexer;
+  rules.positive("index_n_heads", indexer.num_heads);
+  rules.positive("index_head_dim", indexer.head_dim);
+  rules.positive("index_topk", indexer.top_k);
+  rules.need(indexer.head_dim >= mla.rope_dim, "index_head_dim ", indexer.head_dim,
+             " is below qk_rope_head_dim ", mla.rope_dim, ": the indexer rotates that many channels");
+  rules.need(mla.query_latent > 0,
+             "q_lora_rank is null, but the indexer of a deepseek_v32 model reads the query latent: need a "
+             "positive integer");
+}
+
 void check_mla(const MlaConfig& mla, const Rules& rules) {
   rules.positive("num_attention_heads", mla.num_heads);
   rules.positive("kv_lora_rank", mla.kv_latent);
@@ -38,6 +50,7 @@ void check_mla(const MlaConfig& mla, const Rules& rules) {
   rules.need(mla.rope_dim % 2 == 0, "qk_rope_head_dim ", mla.rope_dim,
              " is odd: rotary dimensions come in pairs");
   rules.finite_positive("rope_theta", mla.rope_theta);
+  if (mla.indexer) check_indexer(mla, rules);
   if (!mla.yarn) return;
   const YarnConfig& yarn = *mla.yarn;
   rules.need(std::isfinite(yarn.factor) && yarn.factor >= 1, "rope_scaling.factor is ", yarn.factor,
@@ -73,7 +86,7 @@ void check_moe(const ModelConfig& c, const Rules& rules) {
              moe.num_groups_kept * (E / G), " experts of topk_group ", moe.num_groups_kept, " groups of ",
              E / G);
   rules.finite_positive("routed_scaling_factor", moe.scale);
-  const bool v3 = c.generation == Generation::kV3;
+  const bool v3 = c.generation != Generation::kV2;
   rules.need((moe.scoring == Scoring::kSigmoid) == v3, "scoring_func is ", v3 ? "softmax" : "sigmoid",
              ", but a ", v3 ? "deepseek_v3 model uses sigmoid" : "deepseek_v2 model uses softmax");
   rules.need((moe.choice == Choice::kGroupTopTwo) == v3, "topk_method of a ",
@@ -94,6 +107,8 @@ void check(const ModelConfig& c, const std::string& source) {
   rules.need(std::isfinite(c.init_std) && c.init_std >= 0, "initializer_range is ", c.init_std,
              ", need a number of at least 0");
   check_mla(c.mla, rules);
+  rules.need(c.mla.indexer.has_value() == (c.generation == Generation::kV32),
+             "a deepseek_v32 model, and no other, has an indexer (index_topk)");
   rules.need(c.moe.num_experts >= 0, "n_routed_experts is ", c.moe.num_experts,
              ", need a positive integer or null");
   if (c.moe.num_experts > 0) check_moe(c, rules);

@@ -25,9 +25,11 @@ struct Word {
 };
 constexpr std::array kModelTypes = {Word<Generation>{"deepseek_v3", Generation::kV3},
                                     Word<Generation>{"deepseek_v2", Generation::kV2},
+                                    Word<Generation>{"deepseek_v32", Generation::kV32},
                                     Word<Generation>{"kimi_k2", Generation::kV3}};  // same graph, other sizes
 constexpr std::array kArchitectures = {Word<Generation>{"DeepseekV3ForCausalLM", Generation::kV3},
-                                       Word<Generation>{"DeepseekV2ForCausalLM", Generation::kV2}};
+                                       Word<Generation>{"DeepseekV2ForCausalLM", Generation::kV2},
+                                       Word<Generation>{"DeepseekV32ForCausalLM", Generation::kV32}};
 constexpr std::array kScoringArchitectures = {
     Word<Generation>{"DeepseekV3ForSequenceClassification", Generation::kV3},
     Word<Generation>{"DeepseekV2ForSequenceClassification", Generation::kV2}};
@@ -64,12 +66,15 @@ template <class Config, class Visitor>
 void visit_fields(Config& c, Visitor& f) {
   f.model_type(c);
   f.purpose(c);
-  const bool v3 = c.generation == Generation::kV3;
+  const bool v3 = c.generation != Generation::kV2, sparse = c.generation == Generation::kV32;
   f.integer("vocab_size", c.vocab_size, 1, kMaxVocab, Default(v3 ? 129280 : 102400));
   f.integer("hidden_size", c.width, 1, kMaxSize, Default());
   f.integer("num_hidden_layers", c.num_layers, 1, kMaxLayers, Default());
   f.integer("intermediate_size", c.dense_dim, 1, kMaxSize, Default());
-  f.integer("max_position_embeddings", c.max_positions, 1, kMaxPositions, Default(v3 ? 4096 : 2048));
+  f.integer("max_position_embeddings", c.max_positions, 1, kMaxPositions,
+            Default(sparse ? 163840
+                    : v3   ? 4096
+                           : 2048));
   f.integer("num_attention_heads", c.mla.num_heads, 1, kMaxExperts, Default());
   f.same("num_key_value_heads", c.mla.num_heads, "latent attention has one key and value per query head");
   f.or_null("q_lora_rank", c.mla.query_latent, kMaxSize, 1536);
@@ -77,6 +82,7 @@ void visit_fields(Config& c, Visitor& f) {
   f.integer("qk_nope_head_dim", c.mla.nope_dim, 1, kMaxSize, Default(128));
   f.integer("qk_rope_head_dim", c.mla.rope_dim, 2, kMaxSize, Default(64));
   f.integer("v_head_dim", c.mla.value_dim, 1, kMaxSize, Default(128));
+  if (sparse) f.indexer(c);
   f.rope(c);
   f.or_null("n_routed_experts", c.moe.num_experts, kMaxExperts, 0);  // absent: a dense model, as published
   if (c.moe.num_experts > 0) {
@@ -211,6 +217,13 @@ class Reader {
     c.generation = *found;
   }
 
+  void indexer(ModelConfig& c) const {
+    IndexerConfig& indexer = c.mla.indexer.emplace();
+    integer("index_n_heads", indexer.num_heads, 1, kMaxExperts, Default(64));
+    integer("index_head_dim", indexer.head_dim, 1, kMaxSize, Default(128));
+    integer("index_topk", indexer.top_k, 1, kMaxPositions, Default(2048));
+  }
+
   void mtp(int64_t& depth) const {
     const char* key =
         root_.contains("num_nextn_predict_layers") ? "num_nextn_predict_layers" : "num_mtp_layers";
@@ -278,7 +291,7 @@ class Reader {
   }
 
   void token_ids(ModelConfig& c) const {
-    const bool v3 = c.generation == Generation::kV3;
+    const bool v3 = c.generation != Generation::kV2;
     const int64_t bos = v3 ? 0 : 100000;  // of the published tokenizers
     c.bos_id = -1;
     c.eos_ids.clear();
@@ -413,12 +426,17 @@ class Writer {
     if (written) out[key] = only;
   }
   void model_type(const ModelConfig& c) {
-    out["architectures"] =
-        Json::array({hadal::word(c.scores ? kScoringArchitectures : kArchitectures, c.generation)});
+    out["architectures"] = Json::array({c.scores ? hadal::word(kScoringArchitectures, c.generation)
+                                                 : hadal::word(kArchitectures, c.generation)});
     if (c.scores) out["num_labels"] = 1;
     out["model_type"] = hadal::word(kModelTypes, c.generation);
   }
   void purpose(const ModelConfig&) {}  // with model_type
+  void indexer(const ModelConfig& c) {
+    out["index_n_heads"] = c.mla.indexer->num_heads;
+    out["index_head_dim"] = c.mla.indexer->head_dim;
+    out["index_topk"] = c.mla.indexer->top_k;
+  }
   void mtp(int64_t depth) { out["num_nextn_predict_layers"] = depth; }
   void groups(const MoeConfig& moe, int64_t, int64_t) {
     out["n_group"] = moe.num_groups;

@@ -79,6 +79,63 @@ TEST(Config, EveryGoldenConfigSurvivesWritingAndReading) {
   }
 }
 
+Json v32_json() {
+  Json json = v3_json();
+  json["model_type"] = "deepseek_v32";
+  json.erase("architectures");
+  json.erase("mlp_layer_types");
+  return json;
+}
+
+TEST(Config, AV32ModelHasAnIndexerWhoseSizesDefaultToThePublishedOnes) {
+  Json json = v32_json();
+  json["qk_rope_head_dim"] = 64;
+  const ModelConfig published = parse_config(json, "x");
+  EXPECT_EQ(published.generation, Generation::kV32);
+  EXPECT_EQ(published.mla.indexer, (IndexerConfig{.num_heads = 64, .head_dim = 128, .top_k = 2048}));
+  EXPECT_EQ(published.moe.scoring, Scoring::kSigmoid);
+  for (const char* golden : {"v32-tiny", "v32-yarn"}) {
+    const ModelConfig config = load_config(golden_dir(golden));
+    EXPECT_EQ(config.generation, Generation::kV32);
+    EXPECT_EQ(config.mla.yarn.has_value(), std::string(golden) == "v32-yarn");
+    const Json written = parse_json(config_json(config), golden);
+    EXPECT_EQ(written["model_type"], "deepseek_v32");
+    EXPECT_EQ(written["architectures"], Json::array({"DeepseekV32ForCausalLM"}));
+    EXPECT_EQ(written["index_topk"], config.mla.indexer->top_k);
+    EXPECT_EQ(parse_config(written, golden), config);
+  }
+  EXPECT_EQ(load_config(golden_dir("v32-tiny")).mla.indexer,
+            (IndexerConfig{.num_heads = 7, .head_dim = 14, .top_k = 9}));
+  EXPECT_EQ(load_config(golden_dir("v32-tiny")).mtp_depth, 1);
+}
+
+TEST(Config, AnIndexerThatCannotWorkIsRefused) {
+  const auto problem_with = [](const char* key, const Json& value) {
+    Json json = v32_json();
+    json[key] = value;
+    return problem(json);
+  };
+  EXPECT_NE(problem_with("index_topk", 0).find("index_topk is 0, need a positive integer"),
+            std::string::npos);
+  EXPECT_NE(problem_with("index_n_heads", -1).find("index_n_heads is -1"), std::string::npos);
+  EXPECT_NE(problem_with("index_head_dim", 2).find("index_head_dim 2 is below qk_rope_head_dim"),
+            std::string::npos);
+  EXPECT_NE(problem_with("q_lora_rank", nullptr).find("q_lora_rank is null, but the indexer"),
+            std::string::npos);
+  ModelConfig v3 = preset("tiny");
+  v3.mla.indexer = IndexerConfig{.num_heads = 1, .head_dim = 64, .top_k = 1};
+  EXPECT_NE(error_of([&] { check(v3, "x"); }).find("deepseek_v32 model, and no other, has an indexer"),
+            std::string::npos);
+}
+
+TEST(Config, SparseAttentionIsNotForTraining) {
+  require_dense_attention(preset("tiny"), "tiny");
+  const std::string text =
+      error_of([] { require_dense_attention(load_config(golden_dir("v32-tiny")), "the folder"); });
+  EXPECT_NE(text.find("[config.attention] the folder is a deepseek_v32 model"), std::string::npos) << text;
+  EXPECT_NE(text.find("hadal run, serve or eval"), std::string::npos) << text;
+}
+
 TEST(Config, PresetsHaveThePublishedSizesAndCounts) {
   const auto parameters = [](const ModelConfig& c, bool mtp) {
     int64_t n = 0;

@@ -30,6 +30,15 @@ void require_purpose(const ModelConfig& config, Purpose purpose, const std::stri
                                   "Make one of it: hadal reward-model train."));
 }
 
+void require_dense_attention(const ModelConfig& config, const std::string& source) {
+  if (!config.mla.indexer) return;
+  throw Error(ErrorCode::kUnsupported,
+              cat("[config.attention] ", source,
+                  " is a deepseek_v32 model: its sparse attention (index_topk ", config.mla.indexer->top_k,
+                  ") can be run, but not trained. Use it with hadal run, serve or eval; to train, start from "
+                  "a deepseek_v3 model."));
+}
+
 ModelConfig reward_config(const ModelConfig& config) {
   ModelConfig out = config;
   out.scores = true, out.tied_head = false, out.mtp_depth = 0;

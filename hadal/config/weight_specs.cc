@@ -11,6 +11,15 @@ void add_mlp(Specs& specs, const std::string& prefix, int64_t D, int64_t F) {
   specs.push_back({prefix + "down", {D, F}, WeightRole::kMatrix, WeightSplit::kInputs});
 }
 
+void add_indexer(Specs& specs, const std::string& prefix, int64_t D, const MlaConfig& mla) {
+  const int64_t X = mla.indexer->num_heads, Y = mla.indexer->head_dim;
+  specs.push_back({prefix + "query", {X * Y, mla.query_latent}});
+  specs.push_back({prefix + "key", {Y, D}});
+  specs.push_back({prefix + "key_norm", {Y}, WeightRole::kNorm});
+  specs.push_back({prefix + "key_bias", {Y}, WeightRole::kNorm});
+  specs.push_back({prefix + "weights", {X, D}, WeightRole::kIndexWeights});
+}
+
 void add_mla(Specs& specs, const std::string& prefix, int64_t D, const MlaConfig& mla) {
   const int64_t H = mla.num_heads, K = mla.key_dim(), Q = mla.query_latent, C = mla.kv_latent;
   if (Q == 0) {
@@ -25,6 +34,7 @@ void add_mla(Specs& specs, const std::string& prefix, int64_t D, const MlaConfig
   const int64_t X = mla.nope_dim + mla.value_dim;  // per head: k_up, then v_up
   specs.push_back({prefix + "kv_up", {H * X, C}, WeightRole::kMatrix, WeightSplit::kOutputs});
   specs.push_back({prefix + "out", {D, H * mla.value_dim}, WeightRole::kMatrix, WeightSplit::kInputs});
+  if (mla.indexer) add_indexer(specs, prefix + "indexer.", D, mla);
 }
 
 void add_moe(Specs& specs, const std::string& prefix, int64_t D, const MoeConfig& moe) {

@@ -10,13 +10,14 @@
 namespace hadal {
 
 enum class WeightRole {
-  kEmbedding,    // [W, D]
-  kHead,         // [W, D]; of a reward model [1, D]
-  kMatrix,       // [out, in], block-FP8 in an official FP8 checkpoint
-  kRouter,       // [E, D], never quantised
-  kMtpProject,   // eh_proj [D, 2D], never quantised
-  kNorm,         // gain, one dimension
-  kBalanceBias,  // [E], F32 always; no gradient, no decay, not a parameter
+  kEmbedding,     // [W, D]
+  kHead,          // [W, D]; of a reward model [1, D]
+  kMatrix,        // [out, in], block-FP8 in an official FP8 checkpoint
+  kRouter,        // [E, D], never quantised
+  kIndexWeights,  // weights_proj of an indexer [X, D], never quantised
+  kMtpProject,    // eh_proj [D, 2D], never quantised
+  kNorm,          // gain, and the bias of an indexer's norm; one dimension
+  kBalanceBias,   // [E], F32 always; no gradient, no decay, not a parameter
 };
 
 // How ranks that train one model together share a weight out (weight_share.h).

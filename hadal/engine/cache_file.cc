@@ -51,6 +51,12 @@ void add_layer(Sha256& hash, const LayerView& layer, const ModelConfig& config) 
   for (const WeightView* w : {&mla.query, &mla.q_down, &mla.q_up, &mla.kv_down, &mla.kv_up, &mla.out,
                               &layer.moe.router, &layer.mtp.project})
     add_matrix(hash, *w);
+  if (config.mla.indexer) {
+    for (const WeightView* w : {&mla.indexer.query, &mla.indexer.key, &mla.indexer.weights})
+      add_matrix(hash, *w);
+    add_floats(hash, mla.indexer.key_norm, config.mla.indexer->head_dim);
+    add_floats(hash, mla.indexer.key_bias, config.mla.indexer->head_dim);
+  }
   add_floats(hash, layer.moe.balance_bias, static_cast<int64_t>(layer.moe.experts.size()));
   add_mlp(hash, layer.mlp);
   add_mlp(hash, layer.moe.shared);

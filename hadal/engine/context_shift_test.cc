@@ -16,11 +16,11 @@
 namespace hadal {
 namespace {
 
-std::vector<int32_t> prompt(uint64_t seed, int64_t n) {
+std::vector<int32_t> prompt(uint64_t seed, int64_t n, uint64_t vocab_size = 253) {
   std::vector<int32_t> ids;
   for (int64_t i = 0; i < n; ++i) {
     seed = seed * 6364136223846793005ull + 1442695040888963407ull;
-    ids.push_back(static_cast<int32_t>((seed >> 33) % 250 + 3));
+    ids.push_back(static_cast<int32_t>((seed >> 33) % (vocab_size - 3) + 3));
   }
   return ids;
 }
@@ -41,7 +41,7 @@ class ShiftedRows {
         network(open_network(golden_dir(golden)), pool),
         layers(network.config().num_layers),
         pages(network.config().mla, layers, 8, format),
-        ids(prompt(1, kRows)) {
+        ids(prompt(1, kRows, std::min<uint64_t>(253, network.config().vocab_size))) {
     forward(pages, ids, 0, {0, 1, 2, 3, 4});
   }
 
@@ -140,6 +140,31 @@ TEST(ContextShift, RowsOfTheFirstLayerAreThoseOfTheRemainingTextComputedAnew) {
         size = std::max(size, std::fabs(double{want[i]}));
       ASSERT_LE(largest_difference(got, want), precision * std::max(1.0, size)) << name(format) << " " << at;
     }
+  }
+}
+
+// Index keys turn, too, and choose among the rows that stay.
+TEST(ContextShift, IndexKeysOfTheFirstLayerAreThoseOfTheRemainingTextComputedAnew) {
+  for (const CacheFormat format : {CacheFormat::kF32, CacheFormat::kBF16, CacheFormat::kInt8}) {
+    ShiftedRows shifted("v32-yarn", format);
+    const int64_t Y = shifted.network.config().mla.index_dim();
+    shifted.shift();
+    std::vector<int32_t> rest(shifted.ids.begin(), shifted.ids.begin() + kKeep);
+    rest.insert(rest.end(), shifted.ids.begin() + kKeep + kDrop, shifted.ids.end());
+    LatentPages fresh(shifted.network.config().mla, shifted.layers, 3, format);
+    shifted.forward(fresh, rest, 0, {0, 1, 2});
+    const auto key = [&](const LatentPages& storage, int32_t page, int64_t row) {
+      std::vector<float> out(static_cast<size_t>(Y));
+      infer_kernels().decode_rows(storage.index_keys(0, page, kPageTokens), row, row + 1, out.data(), Y);
+      return out;
+    };
+    const std::vector<int32_t> now = {0, 6, 4};
+    for (int64_t at = 0; at < kKeep + kStay; ++at)
+      EXPECT_LE(
+          largest_difference(key(shifted.pages, now[static_cast<size_t>(at / kPageTokens)], at % kPageTokens),
+                             key(fresh, static_cast<int32_t>(at / kPageTokens), at % kPageTokens)),
+          format == CacheFormat::kF32 ? 5e-6 : 3.0 / 128)
+          << name(format) << " " << at;
   }
 }
 

@@ -51,7 +51,8 @@ int64_t weight_bytes(const Network& network) {
   for (int64_t i = 0; i < network.config().num_layers; ++i) {
     const LayerView& layer = weights.layers[static_cast<size_t>(i)];
     for (const WeightView* w : {&layer.mla.query, &layer.mla.q_down, &layer.mla.q_up, &layer.mla.kv_down,
-                                &layer.mla.kv_up, &layer.mla.out, &layer.moe.router})
+                                &layer.mla.kv_up, &layer.mla.out, &layer.mla.indexer.query,
+                                &layer.mla.indexer.key, &layer.mla.indexer.weights, &layer.moe.router})
       bytes += w->N > 0 ? bytes_of(*w) : 0;
     if (!layer.is_moe) {
       bytes += bytes_of(layer.mlp);
@@ -72,6 +73,14 @@ int64_t values_of(const MlpView& mlp) {
   return values_of(mlp.gate) + values_of(mlp.up) + values_of(mlp.down);
 }
 
+// Of one layer, scores and weighted sum; what an indexer chooses from included.
+double attention_products(const MlaConfig& mla, double keys) {
+  const auto per_key = static_cast<double>(mla.num_heads * (mla.cache_dim() + mla.kv_latent));
+  if (!mla.indexer || keys <= static_cast<double>(mla.indexer->top_k)) return per_key * keys;
+  return per_key * static_cast<double>(mla.indexer->top_k) +
+         static_cast<double>(mla.indexer->num_heads * mla.indexer->head_dim) * keys;
+}
+
 // Multiply-adds of a token that sees `keys` keys, the head aside.
 double token_products(const NetworkWeights& weights, double keys) {
   const ModelConfig& config = weights.config;
@@ -79,12 +88,13 @@ double token_products(const NetworkWeights& weights, double keys) {
   for (int64_t i = 0; i < config.num_layers; ++i) {
     const LayerView& layer = weights.layers[static_cast<size_t>(i)];
     for (const WeightView* w : {&layer.mla.query, &layer.mla.q_down, &layer.mla.q_up, &layer.mla.kv_down,
-                                &layer.mla.kv_up, &layer.mla.out, &layer.moe.router})
+                                &layer.mla.kv_up, &layer.mla.out, &layer.mla.indexer.query,
+                                &layer.mla.indexer.key, &layer.mla.indexer.weights, &layer.moe.router})
       sum += static_cast<double>(values_of(*w));
     sum += static_cast<double>(layer.is_moe ? config.moe.top_k * values_of(layer.moe.experts[0]) +
                                                   values_of(layer.moe.shared)
                                             : values_of(layer.mlp));
-    sum += static_cast<double>(config.mla.num_heads * (config.mla.cache_dim() + config.mla.kv_latent)) * keys;
+    sum += attention_products(config.mla, keys);
   }
   return sum;
 }
@@ -117,7 +127,12 @@ class Feeder {
     if (want_logits) network_.logits(hidden, rows, logits_.data());
   }
   const std::vector<float>& logits() const { return logits_; }
-  int64_t row_bytes() const { return pages_.row_bytes(); }
+  // Of the cache, that a token with `keys` keys before it reads in a layer.
+  int64_t bytes_read(int64_t keys) const {
+    const std::optional<IndexerConfig>& indexer = network_.config().mla.indexer;
+    if (!indexer || keys < indexer->top_k) return keys * pages_.latent_bytes();
+    return indexer->top_k * pages_.latent_bytes() + keys * pages_.index_bytes();
+  }
 
  private:
   Network& network_;
@@ -165,7 +180,7 @@ EngineBenchResult bench_network(Network& network, const EngineBenchOptions& o) {
       for (int64_t s = 0; s < S; ++s) next[static_cast<size_t>(s)][0] = fed[static_cast<size_t>(n * S + s)];
       feeder.step(P + n, next, true);
       bytes += static_cast<double>(weight_bytes(network)) +
-               static_cast<double>(S * (P + n) * network.config().num_layers * feeder.row_bytes());
+               static_cast<double>(S * network.config().num_layers * feeder.bytes_read(P + n));
     }
     if (repeat > 0) seconds.push_back(now_seconds() - start);  // the first one warms up
   }

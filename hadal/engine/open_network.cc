@@ -132,6 +132,9 @@ class Opener {
     if (field == "mla.kv_down") return &layer.mla.kv_down;
     if (field == "mla.kv_up") return &layer.mla.kv_up;
     if (field == "mla.out") return &layer.mla.out;
+    if (field == "mla.indexer.query") return &layer.mla.indexer.query;
+    if (field == "mla.indexer.key") return &layer.mla.indexer.key;
+    if (field == "mla.indexer.weights") return &layer.mla.indexer.weights;
     return nullptr;
   }
 
@@ -140,6 +143,8 @@ class Opener {
     if (field == "ffn_norm") return &layer.ffn_norm;
     if (field == "mla.q_norm") return &layer.mla.q_norm;
     if (field == "mla.kv_norm") return &layer.mla.kv_norm;
+    if (field == "mla.indexer.key_norm") return &layer.mla.indexer.key_norm;
+    if (field == "mla.indexer.key_bias") return &layer.mla.indexer.key_bias;
     if (field == "moe.balance_bias") return &layer.moe.balance_bias;
     if (field == "mtp.embedding_norm") return &layer.mtp.embedding_norm;
     if (field == "mtp.hidden_norm") return &layer.mtp.hidden_norm;

@@ -2,22 +2,10 @@
 #include <algorithm>
 
 #include "hadal/kernels/half.h"
+#include "hadal/network/rotation.h"
 #include "hadal/network/step.h"
 
 namespace hadal {
-namespace {
-
-// Turns the R/2 pairs of x by the angles of a row.
-void rotate(float* x, const float* cos, const float* sin, int64_t R) {
-  for (int64_t i = 0; i < R / 2; ++i) {
-    const float a = x[2 * i], b = x[2 * i + 1];
-    x[2 * i] = a * cos[i] - b * sin[i];
-    x[2 * i + 1] = a * sin[i] + b * cos[i];
-  }
-}
-
-}  // namespace
-
 void Network::attention(const LayerView& view, int64_t index, const Step& step, LatentPages& pages,
                         int worker) {
   const ModelConfig& config = weights_.config;
@@ -25,17 +13,26 @@ void Network::attention(const LayerView& view, int64_t index, const Step& step, 
   const int64_t T = step.T, D = config.width, H = config.mla.num_heads, Q = config.mla.query_latent;
   const int64_t K = config.mla.key_dim(), V = config.mla.value_dim;
   const float* x = normed(step, worker, ws_->x.data(), D, view.attention_norm, D);
-  const PreparedRows* input =
-      &prepare(step, worker, &WorkerScratch::input, x, D, T, D, {&w.q_down, &w.kv_down, &w.query});
+  const PreparedRows* input = &prepare(step, worker, &WorkerScratch::input, x, D, T, D,
+                                       {&w.q_down, &w.kv_down, &w.query, &w.indexer.key, &w.indexer.weights});
   multiply(w.kv_down, *input, nullptr, T, ws_->kv.data(), w.kv_down.N, share(w.kv_down, worker), worker);
   if (Q > 0) multiply(w.q_down, *input, nullptr, T, ws_->q_latent.data(), Q, share(w.q_down, worker), worker);
+  const bool indexed = config.mla.indexer.has_value(), chooses = step.longest > 0;
+  if (indexed)
+    multiply(w.indexer.key, *input, nullptr, T, ws_->index_key.data(), w.indexer.key.N,
+             share(w.indexer.key, worker), worker);
+  if (chooses)
+    multiply(w.indexer.weights, *input, nullptr, T, ws_->index_weight.data(), w.indexer.weights.N,
+             share(w.indexer.weights, worker), worker);
   pool_.barrier();
 
   write_rows(w, index, step, pages, worker);
+  if (indexed) write_index_keys(w.indexer, index, step, pages, worker);
   if (Q > 0) {
     const float* latent = normed(step, worker, ws_->q_latent.data(), Q, w.q_norm, Q);
-    input = &prepare(step, worker, &WorkerScratch::second, latent, Q, T, Q, {&w.q_up});
+    input = &prepare(step, worker, &WorkerScratch::second, latent, Q, T, Q, {&w.q_up, &w.indexer.query});
   }
+  if (chooses) index_queries(w.indexer, step, *input, pages, worker);
   // A worker owns heads: their queries, and later their values, stay with it.
   const WorkRange heads = split_work(H, 1, worker, pool_.size());
   multiply(Q > 0 ? w.q_up : w.query, *input, nullptr, T, ws_->query.data(), H * K,
@@ -43,6 +40,7 @@ void Network::attention(const LayerView& view, int64_t index, const Step& step, 
   const bool rounded = attends_on_bf16(pages.format());
   for (int64_t h = heads.first; h < heads.last; ++h) absorb(w, step, h, rounded, worker);
   pool_.barrier();
+  if (chooses) choose_keys_of(index, step, pages, worker);
 
   attend(index, step, pages, worker);
   pool_.barrier();
@@ -68,7 +66,7 @@ void Network::write_rows(const MlaView& mla, int64_t index, const Step& step, La
   for (int64_t t = rows.first; t < rows.last; ++t) {
     float* row = ws_->kv.data() + t * (C + R);
     infer_kernels().rms_norm(row, C, mla.kv_norm, row, C, 1, C, eps());
-    rotate(row + C, ws_->cos.data() + t * R / 2, ws_->sin.data() + t * R / 2, R);
+    rotate_neighbours(row + C, ws_->cos.data() + t * R / 2, ws_->sin.data() + t * R / 2, R);
     pages.write(index, step.page[static_cast<size_t>(t)], step.offset[static_cast<size_t>(t)], row, row + C);
   }
 }
@@ -94,7 +92,7 @@ void Network::absorb(const MlaView& mla, const Step& step, int64_t head, bool ro
   for (int64_t t = 0; t < T; ++t) {
     float* key = row + t * (C + R) + C;
     std::copy_n(query + t * H * K + N, R, key);
-    rotate(key, ws_->cos.data() + t * R / 2, ws_->sin.data() + t * R / 2, R);
+    rotate_neighbours(key, ws_->cos.data() + t * R / 2, ws_->sin.data() + t * R / 2, R);
   }
   if (rounded) {
     for (int64_t t = 0; t < T; ++t)
@@ -151,12 +149,36 @@ Network::SplitRows Network::split_rows(const AttentionGroup& group, int64_t spli
 // next.
 void Network::prefetch_keys(const AttentionGroup& group, int64_t split, int64_t key, int64_t index,
                             const Step& step, const LatentPages& pages) const {
+  if (group.chooses_from > 0) return;
   int64_t next = split * kSplitKeys + key + kPageTokens;
   if (next % kSplitKeys == 0 && step.by_split) next += (pool_.size() - 1) * kSplitKeys;
   const int64_t count = std::min(kPageTokens, group.position + group.tokens - next);
   if (count > 0)
     pages.prefetch(index, step.sequences[group.sequence].pages[static_cast<size_t>(next / kPageTokens)],
                    count);
+}
+
+const float* Network::key_rows(const AttentionGroup& group, int64_t first, int64_t count, int64_t index,
+                               const Step& step, const LatentPages& pages, float* scratch) const {
+  const std::span<const int32_t> page = step.sequences[group.sequence].pages;
+  if (group.chooses_from == 0)
+    return pages.read(index, page[static_cast<size_t>(first / kPageTokens)], count, scratch);
+  pages.gather(index, page,
+               chosen_keys(group.row).subspan(static_cast<size_t>(first), static_cast<size_t>(count)),
+               scratch);
+  return scratch;
+}
+
+const uint16_t* Network::key_rows_bf16(const AttentionGroup& group, int64_t first, int64_t count,
+                                       int64_t index, const Step& step, const LatentPages& pages,
+                                       float* scratch, uint16_t* rounded) const {
+  const std::span<const int32_t> page = step.sequences[group.sequence].pages;
+  if (group.chooses_from == 0)
+    return pages.read_bf16(index, page[static_cast<size_t>(first / kPageTokens)], count, scratch, rounded);
+  pages.gather_bf16(index, page,
+                    chosen_keys(group.row).subspan(static_cast<size_t>(first), static_cast<size_t>(count)),
+                    scratch, rounded);
+  return rounded;
 }
 
 // One split of keys for the rows (token, head) of a group: max, sum [tokens*H], out [tokens*H, C]. Rows whose
@@ -174,15 +196,13 @@ void Network::attend_split(const AttentionGroup& group, int64_t split, int64_t i
   int32_t* query = own.query_index.data();
   for (int64_t m = 0; m < M; ++m)
     query[m] = static_cast<int32_t>((skip + m) % H * step.T + group.row + (skip + m) / H);
-  const std::span<const int32_t> page = step.sequences[group.sequence].pages;
   const int64_t width = pages.row_stride();
   const float* rows[kSplitKeys / kPageTokens];
   float* score = own.score.data();
   for (int64_t key = 0, p = 0; key < L; key += kPageTokens, ++p) {
     const int64_t count = std::min(kPageTokens, L - key);
     prefetch_keys(group, split, key, index, step, pages);
-    rows[p] = pages.read(index, page[static_cast<size_t>((first_key + key) / kPageTokens)], count,
-                         own.keys.data() + key * width);
+    rows[p] = key_rows(group, first_key + key, count, index, step, pages, own.keys.data() + key * width);
     kernels.dot_rows({WeightFormat::kF32, count, width, rows[p]}, ws_->query_rows.data(), query, M,
                      score + key, kSplitKeys, 0, count, own.dot.data());
   }

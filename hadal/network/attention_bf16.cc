@@ -14,15 +14,14 @@ void Network::attend_split_bf16(const AttentionGroup& group, int64_t split, int6
   const HalfKernels& half = half_kernels(HalfFormat::kBf16);
   WorkerScratch& own = ws_->worker[static_cast<size_t>(worker)];
   const SplitRows r = split_rows(group, split, own.visible.data());
-  const std::span<const int32_t> page = step.sequences[group.sequence].pages;
   const int64_t width = pages.row_stride();
   const uint16_t* rows[kSplitKeys / kPageTokens];
   float* score = own.score.data();
   for (int64_t key = 0, p = 0; key < r.L; key += kPageTokens, ++p) {
     const int64_t count = std::min(kPageTokens, r.L - key);
     prefetch_keys(group, split, key, index, step, pages);
-    rows[p] = pages.read_bf16(index, page[static_cast<size_t>((r.first_key + key) / kPageTokens)], count,
-                              own.keys.data() + key * width, own.cached.data() + key * width);
+    rows[p] = key_rows_bf16(group, r.first_key + key, count, index, step, pages,
+                            own.keys.data() + key * width, own.cached.data() + key * width);
     half.pack_rows(rows[p], width, own.key_units.data(), count, width);
     half.multiply({.M = r.M,
                    .N = count,

@@ -8,7 +8,7 @@
 #include "hadal/base/text.h"
 #include "hadal/error.h"
 #include "hadal/kernels/half.h"
-#include "hadal/kernels/infer.h"
+#include "hadal/network/rotation.h"
 
 namespace hadal {
 namespace {
@@ -70,6 +70,17 @@ void dequantise_int8(const std::byte* row, int64_t C, float* out) {
   }
 }
 
+int64_t latent_row_bytes(const MlaConfig& mla, CacheFormat format) {
+  const int64_t C = mla.kv_latent, R = mla.rope_dim;
+  if (format == CacheFormat::kF32) return 4 * (C + R);
+  if (format == CacheFormat::kBF16) return 2 * (C + R);
+  return round_up(layout(format, C).key + 2 * R, 4);
+}
+
+int64_t index_row_bytes(const MlaConfig& mla, CacheFormat format) {
+  return (format == CacheFormat::kF32 ? 4 : 2) * mla.index_dim();
+}
+
 }  // namespace
 
 const char* name(CacheFormat format) {
@@ -100,10 +111,7 @@ bool attends_on_bf16(CacheFormat format) {
 }
 
 int64_t cache_row_bytes(const MlaConfig& mla, CacheFormat format) {
-  const int64_t C = mla.kv_latent, R = mla.rope_dim;
-  if (format == CacheFormat::kF32) return 4 * (C + R);
-  if (format == CacheFormat::kBF16) return 2 * (C + R);
-  return round_up(layout(format, C).key + 2 * R, 4);
+  return latent_row_bytes(mla, format) + index_row_bytes(mla, format);
 }
 
 int64_t page_bytes(const MlaConfig& mla, CacheFormat format, int64_t layers) {
@@ -113,12 +121,14 @@ int64_t page_bytes(const MlaConfig& mla, CacheFormat format, int64_t layers) {
 LatentPages::LatentPages(const MlaConfig& mla, int64_t layers, int64_t pages, CacheFormat format)
     : C_(mla.kv_latent),
       R_(mla.rope_dim),
+      Y_(mla.index_dim()),
       pages_(pages),
       format_(format),
-      row_bytes_(cache_row_bytes(mla, format)),
+      latent_bytes_(latent_row_bytes(mla, format)),
+      index_bytes_(index_row_bytes(mla, format)),
       layers_(static_cast<size_t>(layers)) {
   try {
-    for (AlignedBuffer<std::byte>& layer : layers_) layer.ensure(pages * kPageTokens * row_bytes_);
+    for (AlignedBuffer<std::byte>& layer : layers_) layer.ensure(pages * kPageTokens * row_bytes());
   } catch (const std::bad_alloc&) {
     throw Error(ErrorCode::kExhausted,
                 cat("[network.latent_pages] no memory for ", pages, " pages of ", kPageTokens, " tokens in ",
@@ -129,7 +139,7 @@ LatentPages::LatentPages(const MlaConfig& mla, int64_t layers, int64_t pages, Ca
 
 void LatentPages::write(int64_t layer, int32_t page_id, int64_t offset, const float* latent,
                         const float* key) {
-  std::byte* row = page(layer, page_id) + offset * row_bytes_;
+  std::byte* row = page(layer, page_id) + offset * latent_bytes_;
   if (format_ == CacheFormat::kF32) {
     std::memcpy(row, latent, static_cast<size_t>(C_) * 4);
     std::memcpy(row + 4 * C_, key, static_cast<size_t>(R_) * 4);
@@ -142,40 +152,63 @@ void LatentPages::write(int64_t layer, int32_t page_id, int64_t offset, const fl
   }
 }
 
+void LatentPages::write_index_key(int64_t layer, int32_t page_id, int64_t offset, const float* key) {
+  std::byte* row = page(layer, page_id) + kPageTokens * latent_bytes_ + offset * index_bytes_;
+  if (format_ == CacheFormat::kF32)
+    std::memcpy(row, key, static_cast<size_t>(Y_) * 4);
+  else
+    store_bf16(key, row, Y_);
+}
+
+WeightView LatentPages::index_keys(int64_t layer, int32_t page_id, int64_t count) const {
+  return {index_format(), count, Y_, page(layer, page_id) + kPageTokens * latent_bytes_};
+}
+
 void LatentPages::prefetch(int64_t layer, int32_t page, int64_t count) const {
   constexpr int64_t kLine = 64;
   const std::byte* from = this->page(layer, page);
-  for (int64_t at = 0; at < count * row_bytes_; at += kLine) __builtin_prefetch(from + at, 0, 2);
+  for (int64_t at = 0; at < count * latent_bytes_; at += kLine) __builtin_prefetch(from + at, 0, 2);
+}
+
+// A key of n values as it is stored.
+void LatentPages::turn(std::byte* stored, int64_t n,
+                       void (*rotate)(float*, const float*, const float*, int64_t), const float* cos,
+                       const float* sin) const {
+  std::vector<float> key(static_cast<size_t>(n));
+  if (format_ == CacheFormat::kF32)
+    std::memcpy(key.data(), stored, key.size() * 4);
+  else
+    infer_kernels().decode_rows({WeightFormat::kBF16, 1, n, stored}, 0, 1, key.data(), n);
+  rotate(key.data(), cos, sin, R_);
+  if (format_ == CacheFormat::kF32)
+    std::memcpy(stored, key.data(), key.size() * 4);
+  else
+    store_bf16(key.data(), stored, n);
 }
 
 void LatentPages::move(int64_t layer, PageMove pages, int64_t count, const float* cos, const float* sin) {
-  std::byte* to = page(layer, pages.to);
-  if (pages.from != pages.to)
-    std::memcpy(to, page(layer, pages.from), static_cast<size_t>(count * row_bytes_));
-  const bool is_f32 = format_ == CacheFormat::kF32;
-  const int64_t at = is_f32 ? 4 * C_ : format_ == CacheFormat::kBF16 ? 2 * C_ : layout(format_, C_).key;
-  std::vector<float> key(static_cast<size_t>(R_));
+  std::byte *to = page(layer, pages.to), *index_to = to + kPageTokens * latent_bytes_;
+  if (pages.from != pages.to) {
+    const std::byte* from = page(layer, pages.from);
+    std::memcpy(to, from, static_cast<size_t>(count * latent_bytes_));
+    std::memcpy(index_to, from + kPageTokens * latent_bytes_, static_cast<size_t>(count * index_bytes_));
+  }
+  const int64_t at = format_ == CacheFormat::kF32    ? 4 * C_
+                     : format_ == CacheFormat::kBF16 ? 2 * C_
+                                                     : layout(format_, C_).key;
   for (int64_t row = 0; row < count; ++row) {
-    std::byte* stored = to + row * row_bytes_ + at;
-    if (is_f32)
-      std::memcpy(key.data(), stored, key.size() * 4);
-    else
-      infer_kernels().decode_rows({WeightFormat::kBF16, 1, R_, stored}, 0, 1, key.data(), R_);
-    for (int64_t i = 0; i < R_ / 2; ++i) {
-      const float c = cos[row * R_ / 2 + i], s = sin[row * R_ / 2 + i];
-      const float a = key[static_cast<size_t>(2 * i)], b = key[static_cast<size_t>(2 * i + 1)];
-      key[static_cast<size_t>(2 * i)] = a * c - b * s;
-      key[static_cast<size_t>(2 * i + 1)] = a * s + b * c;
-    }
-    if (is_f32)
-      std::memcpy(stored, key.data(), key.size() * 4);
-    else
-      store_bf16(key.data(), stored, R_);
+    const float *c = cos + row * R_ / 2, *s = sin + row * R_ / 2;
+    turn(to + row * latent_bytes_ + at, R_, rotate_neighbours, c, s);
+    if (Y_ > 0) turn(index_to + row * index_bytes_, R_, rotate_halves, c, s);
   }
 }
 
 const float* LatentPages::read(int64_t layer, int32_t page_id, int64_t count, float* scratch) const {
-  const std::byte* rows = page(layer, page_id);
+  return decode(page(layer, page_id), count, scratch);
+}
+
+// Rows that lie together; scratch is used unless they are fp32 already.
+const float* LatentPages::decode(const std::byte* rows, int64_t count, float* scratch) const {
   if (format_ == CacheFormat::kF32) return reinterpret_cast<const float*>(rows);
   const InferKernels& kernels = infer_kernels();
   const int64_t width = row_stride();
@@ -185,7 +218,7 @@ const float* LatentPages::read(int64_t layer, int32_t page_id, int64_t count, fl
   }
   const RowLayout at = layout(format_, C_);
   for (int64_t i = 0; i < count; ++i) {
-    const std::byte* row = rows + i * row_bytes_;
+    const std::byte* row = rows + i * latent_bytes_;
     float* out = scratch + i * width;
     if (format_ == CacheFormat::kInt8)
       dequantise_int8(row, C_, out);
@@ -202,6 +235,34 @@ const uint16_t* LatentPages::read_bf16(int64_t layer, int32_t page_id, int64_t c
   const float* rows = read(layer, page_id, count, scratch);
   half_kernels(HalfFormat::kBf16).round(rows, 1, rounded, count * row_stride());
   return rounded;
+}
+
+const std::byte* LatentPages::row_of(int64_t layer, std::span<const int32_t> pages, int32_t position) const {
+  return page(layer, pages[static_cast<size_t>(position / kPageTokens)]) +
+         position % kPageTokens * latent_bytes_;
+}
+
+void LatentPages::gather(int64_t layer, std::span<const int32_t> pages, std::span<const int32_t> positions,
+                         float* out) const {
+  for (const int32_t position : positions) {
+    const float* row = decode(row_of(layer, pages, position), 1, out);
+    if (row != out) std::copy_n(row, row_stride(), out);
+    out += row_stride();
+  }
+}
+
+void LatentPages::gather_bf16(int64_t layer, std::span<const int32_t> pages,
+                              std::span<const int32_t> positions, float* scratch, uint16_t* out) const {
+  const int64_t width = row_stride();
+  if (format_ != CacheFormat::kBF16) {
+    gather(layer, pages, positions, scratch);
+    half_kernels(HalfFormat::kBf16).round(scratch, 1, out, std::ssize(positions) * width);
+    return;
+  }
+  for (const int32_t position : positions) {
+    std::memcpy(out, row_of(layer, pages, position), static_cast<size_t>(latent_bytes_));
+    out += width;
+  }
 }
 
 }  // namespace hadal

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "hadal/base/check.h"
 #include "hadal/base/text.h"
@@ -17,7 +18,8 @@ void for_each_matrix(const NetworkWeights& weights, auto&& f) {
   f(weights.embedding), f(weights.head);
   for (const LayerView& layer : weights.layers) {
     f(layer.mla.query), f(layer.mla.q_down), f(layer.mla.q_up), f(layer.mla.kv_down), f(layer.mla.kv_up);
-    f(layer.mla.out), f(layer.moe.router), f(layer.mtp.project);
+    f(layer.mla.out), f(layer.mla.indexer.query), f(layer.mla.indexer.key), f(layer.mla.indexer.weights);
+    f(layer.moe.router), f(layer.mtp.project);
     for (const MlpView* mlp : {&layer.mlp, &layer.moe.shared}) f(mlp->gate), f(mlp->up), f(mlp->down);
     for (const MlpView& mlp : layer.moe.experts) f(mlp.gate), f(mlp.up), f(mlp.down);
   }
@@ -43,7 +45,7 @@ Network::Network(NetworkWeights weights, WorkerPool& pool)
     if (!have) ws_->formats.push_back(w.format);
     have = true;
   });
-  ws_->max_K = std::max(ws_->max_K, config.mla.cache_dim());
+  ws_->max_K = std::max({ws_->max_K, config.mla.cache_dim(), config.mla.index_dim()});
   ws_->worker.resize(static_cast<size_t>(pool_.size()));
   for (WorkerScratch& scratch : ws_->worker) scratch.dot.ensure(kernels.dot_scratch_bytes(ws_->max_K));
   ws_->expert.resize(weights_.layers.size());
@@ -59,14 +61,23 @@ Network::Step Network::plan(std::span<const int32_t> ids, std::span<const Sequen
   step.ids = ids, step.sequences = sequences, step.T = static_cast<int64_t>(ids.size());
   step.redundant = step.T <= kRedundantTokens;
   const int64_t group_tokens = std::max<int64_t>(1, kGroupRows / H);
+  // The first position whose token sees more keys than it attends to.
+  const int64_t first_choosing =
+      config.mla.indexer ? config.mla.indexer->top_k : std::numeric_limits<int64_t>::max();
   for (size_t s = 0; s < sequences.size(); ++s) {
     const SequenceRows& rows = sequences[s];
     for (int64_t i = 0; i < rows.count; ++i) {
       const int64_t position = rows.position + i;
-      if (i % group_tokens == 0) {
+      if (i % group_tokens == 0 || position >= first_choosing) {
         AttentionGroup group{s, static_cast<int64_t>(step.position.size())};
-        group.tokens = std::min(group_tokens, rows.count - i), group.position = position;
-        group.splits = (position + group.tokens + kSplitKeys - 1) / kSplitKeys;
+        group.tokens = std::min({group_tokens, rows.count - i, first_choosing - position});
+        group.position = position;
+        if (position >= first_choosing) {
+          group.tokens = 1, group.position = first_choosing - 1, group.chooses_from = position + 1;
+          const int64_t whole = (group.chooses_from + kSplitKeys - 1) / kSplitKeys * kSplitKeys;
+          step.longest = std::max(step.longest, whole);
+        }
+        group.splits = (group.position + group.tokens + kSplitKeys - 1) / kSplitKeys;
         group.first_part = step.num_parts;
         step.num_parts += group.splits * group.tokens * H;
         step.groups.push_back(group);
@@ -145,6 +156,7 @@ void Network::reserve(const Step& step) {
     own.visible.ensure(rows), own.query_index.ensure(rows);
     own.choice.ensure(2 * moe.num_experts);
   }
+  reserve_indexer(step);
 }
 
 const float* Network::forward(std::span<const int32_t> ids, std::span<const SequenceRows> sequences,

@@ -61,6 +61,10 @@ class Network {
   std::span<const int32_t> chosen_experts(int64_t layer) const;
   std::span<const float> expert_weights(int64_t layer) const;
 
+  // The keys that row `row` of the last call attended to in its last layer, ascending, [top_k]. For models
+  // with sparse attention and rows that see more than top_k keys.
+  std::span<const int32_t> chosen_keys(int64_t row) const;
+
   const ModelConfig& config() const { return weights_.config; }
   const NetworkWeights& weights() const { return weights_; }
   int threads() const { return pool_.size(); }
@@ -71,6 +75,7 @@ class Network {
 
   Step plan(std::span<const int32_t> ids, std::span<const SequenceRows> sequences);
   void reserve(const Step& step);
+  void reserve_indexer(const Step& step);
   float eps() const;
   WorkRange share(const WeightView& w, int worker) const;  // of a matrix's rows
 
@@ -91,6 +96,14 @@ class Network {
 
   void attention(const LayerView& view, int64_t index, const Step& step, LatentPages& pages, int worker);
   void write_rows(const MlaView& mla, int64_t index, const Step& step, LatentPages& pages, int worker);
+  void write_index_keys(const IndexerView& indexer, int64_t index, const Step& step, LatentPages& pages,
+                        int worker);
+  void index_queries(const IndexerView& indexer, const Step& step, const PreparedRows& latents,
+                     const LatentPages& pages, int worker);
+  void index_products(int64_t row, const WeightView& keys, bool rounded, const Step& step, int worker);
+  void score_keys(const AttentionGroup& group, WorkRange keys, int64_t index, const Step& step,
+                  const LatentPages& pages, int worker, float* score);
+  void choose_keys_of(int64_t index, const Step& step, const LatentPages& pages, int worker);
   // `rounded`: to bf16, for attend_split_bf16.
   void absorb(const MlaView& mla, const Step& step, int64_t head, bool rounded, int worker);
   void attend(int64_t index, const Step& step, const LatentPages& pages, int worker);
@@ -98,6 +111,13 @@ class Network {
                     const LatentPages& pages, int worker, float* max, float* sum, float* out);
   void attend_split_bf16(const AttentionGroup& group, int64_t split, int64_t index, const Step& step,
                          const LatentPages& pages, int worker, float* max, float* sum, float* out);
+  // Latents and keys of `count` keys of a group from its key `first` on, as LatentPages::read() and
+  // read_bf16().
+  const float* key_rows(const AttentionGroup& group, int64_t first, int64_t count, int64_t index,
+                        const Step& step, const LatentPages& pages, float* scratch) const;
+  const uint16_t* key_rows_bf16(const AttentionGroup& group, int64_t first, int64_t count, int64_t index,
+                                const Step& step, const LatentPages& pages, float* scratch,
+                                uint16_t* rounded) const;
   void prefetch_keys(const AttentionGroup& group, int64_t split, int64_t key, int64_t index, const Step& step,
                      const LatentPages& pages) const;
   // For the query rows (token, head) of a group that see keys of a split, M from the skip-th on: how many of

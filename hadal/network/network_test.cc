@@ -1,11 +1,13 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
 #include "hadal/base/number_formats.h"
 #include "hadal/base/random.h"
 #include "hadal/error.h"
+#include "hadal/network/indexer.h"
 #include "hadal/network/latent_pages.h"
 #include "hadal/network/routing.h"
 #include "hadal/network/worker_pool.h"
@@ -102,6 +104,125 @@ TEST(LatentPages, SizesAreWhatTheFormatNeeds) {
   EXPECT_EQ(cache_row_bytes(v3, CacheFormat::kFp8), 656);  // as FlashMLA's: 512 + 4 scales + 64 keys
   EXPECT_EQ(page_bytes(v3, CacheFormat::kBF16, 61), 64 * 70272);
   EXPECT_THROW(cache_format("fp16"), Error);
+}
+
+// V3.2's sizes: 128 values more a token.
+TEST(LatentPages, SizesCountTheIndexKeys) {
+  MlaConfig v32{.num_heads = 128, .kv_latent = 512, .nope_dim = 128, .rope_dim = 64, .value_dim = 128};
+  v32.indexer = IndexerConfig{.num_heads = 64, .head_dim = 128, .top_k = 2048};
+  EXPECT_EQ(cache_row_bytes(v32, CacheFormat::kBF16), 1152 + 256);
+  EXPECT_EQ(cache_row_bytes(v32, CacheFormat::kFp8), 656 + 256);
+  EXPECT_EQ(cache_row_bytes(v32, CacheFormat::kF32), 2304 + 512);
+  EXPECT_EQ(page_bytes(v32, CacheFormat::kBF16, 61), 64 * 61 * 1408);
+}
+
+MlaConfig with_indexer() {
+  MlaConfig mla = kMla;
+  mla.indexer = IndexerConfig{.num_heads = 3, .head_dim = 10, .top_k = 5};
+  return mla;
+}
+
+std::vector<float> index_keys(const LatentPages& pages, int32_t page, int64_t count) {
+  std::vector<float> out(static_cast<size_t>(count * 10));
+  infer_kernels().decode_rows(pages.index_keys(0, page, count), 0, count, out.data(), 10);
+  return out;
+}
+
+TEST(LatentPages, IndexKeysAndLatentsLieBesideEachOther) {
+  for (const CacheFormat format :
+       {CacheFormat::kF32, CacheFormat::kBF16, CacheFormat::kInt8, CacheFormat::kFp8}) {
+    LatentPages pages(with_indexer(), 1, 3, format), plain(kMla, 1, 3, format);
+    for (const int32_t page : {2, 0, 1})
+      for (int64_t t = 0; t < kPageTokens; ++t) {
+        const std::vector<float> row = noise(static_cast<uint64_t>(page * 64 + t), 98);
+        pages.write_index_key(0, page, t, row.data() + 88);
+        pages.write(0, page, t, row.data(), row.data() + 80);
+        plain.write(0, page, t, row.data(), row.data() + 80);
+      }
+    std::vector<float> got(64 * 88), want(64 * 88);
+    for (const int32_t page : {0, 1, 2}) {
+      const float* a = pages.read(0, page, kPageTokens, got.data());
+      const float* b = plain.read(0, page, kPageTokens, want.data());
+      EXPECT_TRUE(std::equal(a, a + 64 * 88, b)) << name(format) << " page " << page;
+      const std::vector<float> keys = index_keys(pages, page, kPageTokens);
+      for (int64_t t = 0; t < kPageTokens; ++t)
+        for (int64_t i = 0; i < 10; ++i)
+          EXPECT_NEAR(keys[static_cast<size_t>(t * 10 + i)],
+                      noise(static_cast<uint64_t>(page * 64 + t), 98)[static_cast<size_t>(88 + i)],
+                      format == CacheFormat::kF32 ? 0 : 0.002)
+              << name(format);
+    }
+  }
+}
+
+TEST(LatentPages, GatheredRowsAreTheRowsThatReadGives) {
+  for (const CacheFormat format :
+       {CacheFormat::kF32, CacheFormat::kBF16, CacheFormat::kInt8, CacheFormat::kFp8}) {
+    LatentPages pages(with_indexer(), 2, 3, format);
+    for (const int32_t page : {0, 1, 2})
+      for (int64_t t = 0; t < kPageTokens; ++t) {
+        const std::vector<float> row = noise(static_cast<uint64_t>(page * 64 + t), 88);
+        pages.write(1, page, t, row.data(), row.data() + 80);
+      }
+    const std::vector<int32_t> order = {2, 0, 1}, positions = {0, 63, 64, 100, 191};
+    std::vector<float> got(5 * 88), all(64 * 88), scratch(64 * 88);
+    std::vector<uint16_t> got_bf16(5 * 88), all_bf16(64 * 88);
+    pages.gather(1, order, positions, got.data());
+    pages.gather_bf16(1, order, positions, scratch.data(), got_bf16.data());
+    for (size_t i = 0; i < positions.size(); ++i) {
+      const int32_t page = order[static_cast<size_t>(positions[i] / 64)];
+      const int64_t at = positions[i] % 64 * 88, to = static_cast<int64_t>(i) * 88;
+      const float* want = pages.read(1, page, kPageTokens, all.data()) + at;
+      EXPECT_TRUE(std::equal(want, want + 88, got.begin() + to)) << name(format) << positions[i];
+      const uint16_t* bf16 = pages.read_bf16(1, page, kPageTokens, scratch.data(), all_bf16.data()) + at;
+      EXPECT_TRUE(std::equal(bf16, bf16 + 88, got_bf16.begin() + to)) << name(format) << positions[i];
+    }
+  }
+}
+
+TEST(LatentPages, AMovedIndexKeyIsTurnedInHalvesAndTheRestOfItStays) {
+  LatentPages pages(with_indexer(), 1, 2, CacheFormat::kF32);
+  const std::vector<float> row = noise(3, 98), cos = {0.6f, 0.0f, 1.0f, 0.8f},
+                           sin = {0.8f, 1.0f, 0.0f, -0.6f};
+  pages.write(0, 0, 0, row.data(), row.data() + 80);
+  pages.write_index_key(0, 0, 0, row.data() + 88);
+  pages.move(0, {0, 1}, 1, cos.data(), sin.data());
+  const std::vector<float> key = index_keys(pages, 1, 1);
+  const float* before = row.data() + 88;
+  for (size_t i = 0; i < 4; ++i) {  // R is 8
+    EXPECT_FLOAT_EQ(key[i], before[i] * cos[i] - before[i + 4] * sin[i]);
+    EXPECT_FLOAT_EQ(key[i + 4], before[i] * sin[i] + before[i + 4] * cos[i]);
+  }
+  EXPECT_EQ(key[8], before[8]);
+  EXPECT_EQ(key[9], before[9]);
+}
+
+TEST(ChooseKeys, TheLargestInAscendingOrderAndOfEqualOnesTheFirst) {
+  std::vector<float> order(200);
+  std::vector<int32_t> chosen(200), want;
+  for (uint64_t key = 0; key < 50; ++key) {
+    const int64_t n = 2 + static_cast<int64_t>(key * 4 % 190),
+                  k = 1 + static_cast<int64_t>(key * 7) % (n - 1);
+    std::vector<float> score = noise(key, n);
+    for (float& x : score) x = std::round(x * 6) / 6;  // many are equal
+    want.resize(static_cast<size_t>(n));
+    std::iota(want.begin(), want.end(), 0);
+    std::stable_sort(want.begin(), want.end(), [&](int32_t a, int32_t b) {
+      return score[static_cast<size_t>(a)] > score[static_cast<size_t>(b)];
+    });
+    want.resize(static_cast<size_t>(k));
+    std::sort(want.begin(), want.end());
+    choose_keys(score.data(), n, k, order.data(), chosen.data());
+    EXPECT_TRUE(std::equal(want.begin(), want.end(), chosen.begin())) << n << " " << k;
+  }
+}
+
+TEST(ChooseKeys, NanIsChosenLast) {
+  const std::vector<float> score = {NAN, -3, NAN, 1, NAN};
+  std::vector<float> order(5);
+  std::vector<int32_t> chosen(3);
+  choose_keys(score.data(), 5, 3, order.data(), chosen.data());
+  EXPECT_EQ(chosen, (std::vector<int32_t>{0, 1, 3}));
 }
 
 MoeConfig v3_gate() {

@@ -14,11 +14,13 @@ constexpr int64_t kRedundantTokens = 4;  // up to so many, every worker repeats 
 constexpr int64_t kOutputUnit = 16;      // workers' shares of a matrix's rows are multiples of this
 constexpr int kNumLayouts = 4;           // kernels' layouts of prepared rows are numbered below this
 
-// Consecutive tokens of one sequence whose queries attend together.
+// Consecutive tokens of one sequence whose queries attend together; or one token that an indexer chooses the
+// keys for, which then stand where a token's first top_k keys would: it is as if at position top_k - 1.
 struct AttentionGroup {
   size_t sequence = 0;
   int64_t row = 0, tokens = 0;  // rows of the step
   int64_t position = 0;         // of the first
+  int64_t chooses_from = 0;     // keys that are chosen from; 0: no choice, all are taken
   int64_t splits = 0;           // of the keys that the last token sees
   int64_t first_part = 0;  // index of its first (split, token, head) in the workspace, if shared out by split
 };
@@ -34,6 +36,7 @@ struct Network::Step {
   std::vector<AttentionGroup> groups;
   bool by_split = false;  // too few groups for the workers: they share out the splits
   int64_t num_parts = 0;
+  int64_t longest = 0;  // keys that a group chooses from, at most, in whole splits; 0: none chooses
 };
 
 // Rows prepared for matrix products, by layout.
@@ -45,10 +48,12 @@ struct PreparedRows {
 struct WorkerScratch {
   PreparedRows input, second;
   AlignedBuffer<float> normed, product, score, keys, out, max, sum, choice;
+  AlignedBuffer<float> index_product, index_score, index_order;  // of one token's index heads and keys
+  AlignedBuffer<int32_t> index_row;
   AlignedBuffer<std::byte> dot, head_rows;
   AlignedBuffer<int64_t> visible;
   AlignedBuffer<int32_t> query_index;
-  AlignedBuffer<uint16_t> key_units, cached, prob;  // of attention on bf16
+  AlignedBuffer<uint16_t> key_units, cached, prob, index_units;  // of attention on bf16
 };
 
 // An expert with the tokens that chose it, or the shared expert with all of them.
@@ -70,6 +75,11 @@ struct Network::Workspace {
   AlignedBuffer<std::byte> query_rows;                            // [H, T] prepared rows of C+R
   AlignedBuffer<uint16_t> query_bf16;                             // [T, H, C+R], instead
   AlignedBuffer<float> part_max, part_sum, part_out, latent_out;  // parts; [T, H, C]
+  AlignedBuffer<float> index_key, index_query, index_weight;      // [T, Y], [T, X, Y], [T, X]
+  AlignedBuffer<std::byte> index_rows;                            // [X, T] prepared rows of Y
+  AlignedBuffer<uint16_t> index_bf16;                             // [T, X, Y], instead
+  AlignedBuffer<float> index_score;  // of the keys that groups choose from, if workers share those out
+  AlignedBuffer<int32_t> chosen;     // [T, top_k], of tokens that choose
   AlignedBuffer<float> router, mixed;
   AlignedBuffer<std::byte> head_input;       // logits
   std::vector<std::vector<int32_t>> expert;  // by layer, [T, A]

@@ -10,14 +10,22 @@
 
 namespace hadal {
 
+struct IndexerView {
+  WeightView query;                                      // [X*Y, Q]: X heads of Y
+  WeightView key;                                        // [Y, D]
+  const float *key_norm = nullptr, *key_bias = nullptr;  // [Y], of a LayerNorm
+  WeightView weights;                                    // [X, D]
+};
+
 struct MlaView {
   WeightView query;         // [H*K, D], instead of the next two where query_latent is 0
   WeightView q_down, q_up;  // [Q, D], [H*K, Q]
   const float* q_norm = nullptr;
   WeightView kv_down;  // [C+R, D]
   const float* kv_norm = nullptr;
-  WeightView kv_up;  // [H*(N+V), C]: per head k_up [N, C], then v_up [V, C]
-  WeightView out;    // [D, H*V]
+  WeightView kv_up;       // [H*(N+V), C]: per head k_up [N, C], then v_up [V, C]
+  WeightView out;         // [D, H*V]
+  IndexerView indexer{};  // N = 0 where there is none
 };
 
 struct MlpView {

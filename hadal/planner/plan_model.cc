@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <string_view>
 
 #include "hadal/base/check.h"
@@ -23,7 +24,10 @@ int64_t& purpose_of(const WeightSpec& spec, WeightCounts& counts) {
       return counts.norms;
     case WeightRole::kMtpProject:
       return counts.mtp_project;
+    case WeightRole::kIndexWeights:
+      return counts.indexer;
     case WeightRole::kMatrix:
+      if (contains(spec.name, ".mla.indexer.")) return counts.indexer;
       if (contains(spec.name, ".mla.")) return counts.attention;
       if (contains(spec.name, ".moe.experts.")) return counts.routed_experts;
       if (contains(spec.name, ".moe.shared.")) return counts.shared_experts;
@@ -72,8 +76,8 @@ TokenFlops linear_flops(const ModelConfig& config) {
 }  // namespace
 
 int64_t WeightCounts::total() const {
-  return embedding + attention + dense_mlp + routed_experts + shared_experts + router + norms + mtp_project +
-         head;
+  return embedding + attention + indexer + dense_mlp + routed_experts + shared_experts + router + norms +
+         mtp_project + head;
 }
 
 ModelSize model_size(const ModelConfig& config) {
@@ -93,7 +97,7 @@ ModelSize model_size(const ModelConfig& config) {
   for (int64_t* tensors : {&size.bf16_tensors, &size.fp8_tensors}) *tensors += 2 * config.mtp_depth;
 
   const MlaConfig& mla = config.mla;
-  size.cache_bytes = 2 * config.num_layers * mla.cache_dim();
+  size.cache_bytes = 2 * config.num_layers * (mla.cache_dim() + mla.index_dim());
   size.expanded_cache_bytes = 2 * config.num_layers * mla.num_heads * (mla.key_dim() + mla.value_dim);
   return size;
 }
@@ -101,15 +105,25 @@ ModelSize model_size(const ModelConfig& config) {
 TokenFlops decode_flops(const ModelConfig& config, int64_t context) {
   TokenFlops flops =
       linear_flops(config);  // kv_up costs the same absorbed: W^UK on the query, W^UV on the sum
-  flops.attention = 2 * config.num_layers * config.mla.num_heads * context *
-                    (config.mla.cache_dim() + config.mla.kv_latent);
+  const MlaConfig& mla = config.mla;
+  const IndexerConfig indexer = mla.indexer.value_or(IndexerConfig{0, 0, context});
+  const int64_t keys = std::min(context, indexer.top_k);
+  const int64_t scores = context > keys ? indexer.num_heads * indexer.head_dim * context : 0;
+  flops.attention =
+      2 * config.num_layers * (mla.num_heads * keys * (mla.cache_dim() + mla.kv_latent) + scores);
   return flops;
 }
 
 TokenFlops prefill_flops(const ModelConfig& config, int64_t context) {
   TokenFlops flops = linear_flops(config);
-  flops.attention = config.num_layers * config.mla.num_heads * (config.mla.key_dim() + config.mla.value_dim) *
-                    (context + 1);
+  const MlaConfig& mla = config.mla;
+  const IndexerConfig indexer = mla.indexer.value_or(IndexerConfig{0, 0, context});
+  const int64_t k = std::min(context, indexer.top_k);
+  // Twice the mean over the tokens t = 1 .. context of t, of min(t, k), and of t where it is above k.
+  const int64_t visible = context + 1, chosen = 2 * k - k * (k - 1) / context,
+                scored = visible - k * (k + 1) / context;
+  flops.attention = config.num_layers * (mla.num_heads * (mla.key_dim() + mla.value_dim) * chosen +
+                                         indexer.num_heads * indexer.head_dim * scored);
   return flops;
 }
 

@@ -28,6 +28,13 @@ ModelConfig v3() {
   return c;
 }
 
+ModelConfig v32() {
+  ModelConfig c = v3();
+  c.generation = Generation::kV32;
+  c.mla.indexer = IndexerConfig{.num_heads = 64, .head_dim = 128, .top_k = 2048};
+  return c;
+}
+
 ModelConfig v2() {
   ModelConfig c;
   c.generation = Generation::kV2;
@@ -85,6 +92,10 @@ struct Formula {
     const int64_t r = c.mla.kv_latent, q_r = c.mla.query_latent, D = nope + R, E = c.moe.num_experts;
     attention = q_r ? H * q_r + q_r + q_r * A * D : H * A * D;
     attention += H * (r + R) + r + r * A * (nope + V) + A * V * H;
+    if (c.mla.indexer) {
+      const int64_t X = c.mla.indexer->num_heads, Y = c.mla.indexer->head_dim;
+      attention += X * Y * c.mla.query_latent + Y * H + 2 * Y + X * H;
+    }
     expert = 3 * H * c.moe.expert_dim;
     moe_rest = expert * c.moe.num_shared + E * H;
     for (int64_t i = 0; i < c.num_layers; ++i) {
@@ -103,7 +114,7 @@ struct Formula {
 };
 
 TEST(PlanModel, CountsEqualTheClosedFormulasOfAnyModel) {
-  std::vector<ModelConfig> models = {v3(), v2(), v2_lite()};
+  std::vector<ModelConfig> models = {v3(), v32(), v2(), v2_lite()};
   for (uint64_t seed = 0; seed < 300; ++seed) models.push_back(random_model(seed));
   for (size_t i = 0; i < models.size(); ++i) {
     const ModelSize size = model_size(models[i]);
@@ -133,6 +144,8 @@ TEST(PlanModel, CacheOfATokenIsTheLatentAndTheRopeKey) {
   EXPECT_EQ(model_size(v3()).expanded_cache_bytes, 4'997'120);
   EXPECT_EQ(model_size(v2()).expanded_cache_bytes, 4'915'200);
   EXPECT_EQ(model_size(v2_lite()).expanded_cache_bytes, 276'480);
+  EXPECT_EQ(model_size(v32()).cache_bytes, 70'272 + 61 * 256);
+  EXPECT_EQ(model_size(v32()).expanded_cache_bytes, 4'997'120);
 }
 
 TEST(PlanModel, Fp8CheckpointOfV3HasThePublishedTensorsAndBytes) {
@@ -168,6 +181,24 @@ TEST(PlanModel, FlopsAreTwiceTheMatricesPlusAttentionOverTheKeys) {
   EXPECT_EQ(7 * prefill_flops(c, 7).attention, prompt);
   c.tied_head = true;
   EXPECT_EQ(decode_flops(c, 7).head, 2 * 10 * 3);
+}
+
+TEST(PlanModel, SparseAttentionCostsTopKKeysAndTheScoresOfAll) {
+  ModelConfig c;
+  c.vocab_size = 10, c.width = 3, c.num_layers = 2, c.dense_dim = 5;
+  c.mla = {.num_heads = 2, .query_latent = 4, .kv_latent = 4, .nope_dim = 1, .rope_dim = 2, .value_dim = 3};
+  const ModelConfig dense = c;
+  c.mla.indexer = IndexerConfig{.num_heads = 3, .head_dim = 5, .top_k = 4};
+  EXPECT_EQ(model_size(c).main.indexer, 2 * (15 * 4 + 5 * 3 + 3 * 3));
+  EXPECT_EQ(decode_flops(c, 7).attention, 2 * 2 * (2 * 4 * (6 + 4) + 15 * 7));
+  int64_t prompt = 0;  // token t sees t keys
+  for (int64_t t = 1; t <= 8; ++t)
+    prompt += 2 * 2 * (2 * std::min<int64_t>(t, 4) * ((1 + 2) + 3) + (t > 4 ? 15 * t : 0));
+  EXPECT_NEAR(static_cast<double>(prefill_flops(c, 8).attention), static_cast<double>(prompt) / 8, 2 * 27);
+  for (const int64_t context : {1, 4}) {
+    EXPECT_EQ(decode_flops(c, context).attention, decode_flops(dense, context).attention);
+    EXPECT_EQ(prefill_flops(c, context).attention, prefill_flops(dense, context).attention);
+  }
 }
 
 TEST(PlanModel, AbsorbedDecodeOfV3At4096CostsAboutAsMuchInAttentionAsInWeights) {

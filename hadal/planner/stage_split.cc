@@ -11,6 +11,7 @@ double weight_flops(const ModelConfig& config, const WeightSpec& spec) {
   switch (spec.role) {
     case WeightRole::kMatrix:
     case WeightRole::kRouter:
+    case WeightRole::kIndexWeights:
     case WeightRole::kMtpProject:
       return 2 * (spec.stacked()
                       ? values * static_cast<double>(config.moe.top_k) / static_cast<double>(spec.shape[0])

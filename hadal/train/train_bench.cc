@@ -70,7 +70,7 @@ Options parse(int argc, char** argv) {
   Options o;
   for (int i = 1; i + 1 < argc; i += 2) {
     const std::string flag = argv[i], value = argv[i + 1];
-    if (flag == "--config") o.config = load_config(value);
+    if (flag == "--config") require_dense_attention(o.config = load_config(value), value);
     if (flag == "--batch") o.batch = std::stoll(value);
     if (flag == "--length") o.length = std::stoll(value);
     if (flag == "--steps") o.steps = std::stoll(value);

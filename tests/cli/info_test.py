@@ -43,6 +43,28 @@ class Info(ProgramTest):
         self.assertEqual(info["checkpoint"]["fp8_tensors"], 91_991)
         self.assertEqual(round(info["checkpoint"]["fp8_bytes"] / 2**30, 1), 641.3)
 
+    def test_sparse_attention_of_v32_adds_its_indexer(self):
+        v3 = preset("v3")
+        config = {**v3["config"], "model_type": "deepseek_v32", "architectures": ["DeepseekV32ForCausalLM"]}
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "config.json")
+            with open(path, "w") as file:
+                json.dump(config, file)
+            info = json.loads(self.assert_answers(hadal("info", path, "--context", "131072", "--json")))
+            text = self.assert_answers(hadal("info", path))
+        self.assertEqual([info["config"][key] for key in ("index_n_heads", "index_head_dim", "index_topk")], [64, 128, 2048])
+        layer = 64 * 128 * 1536 + 128 * 7168 + 64 * 7168
+        main, dense = info["parameters"]["main"], v3["parameters"]["main"]
+        self.assertEqual(main["indexer"], 61 * layer)
+        self.assertEqual(main["total"] - dense["total"], 61 * (layer + 2 * 128))
+        self.assertEqual(info["cache_bytes_per_token"]["latent_bf16"], 70_272 + 61 * 256)
+        self.assertEqual(
+            info["flops_per_token"]["decode_absorbed"]["attention"],
+            2 * 61 * (128 * 2048 * (576 + 512) + 64 * 128 * 131072),
+        )
+        self.assertIn("DeepSeek-V3.2", text)
+        self.assertIn("2,048 keys a token, chosen by 64 index heads of 128", text)
+
     def test_flops_follow_the_context(self):
         short, long = (preset("v3", "--context", n)["flops_per_token"] for n in ("1000", "2000"))
         self.assertEqual((short["context"], long["context"]), (1000, 2000))

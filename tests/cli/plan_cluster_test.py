@@ -71,6 +71,9 @@ class Plan(ProgramTest):
         self.assert_fails(hadal(*V3, "--layout", "pp=16,ep=48"), 1, "ep 48 does not divide dp 128", "Rule: ep divides dp")
         self.assert_fails(hadal(*V3, "--layout", "pp=16,dp=100"), 1, "= 1600 ranks: need the 2048 GPUs")
 
+    def test_a_model_that_cannot_be_trained_is_refused(self):
+        self.assert_fails(hadal("plan", "--config", "tests/golden/v32-tiny", "--gpus", "8"), 1, "deepseek_v32", "not trained")
+
     def test_bad_usage_is_refused(self):
         self.assert_fails(hadal("plan"), 2, "--preset and --config")
         self.assert_fails(hadal("plan", "--preset", "v3"), 2, "--gpus")

@@ -131,6 +131,24 @@ class Train(WithModel):
         result = hadal(*command, env={**os.environ, "HADAL_LIBTORCH_CUDA": self.folder})
         self.assert_fails(result, 1, "no libtorch_cuda.so in " + self.folder, "pip install torch==")
 
+    def test_a_model_with_sparse_attention_is_refused_with_what_it_is_good_for(self):
+        model, out = "tests/golden/v32-tiny", os.path.join(self.folder, "sparse")
+        ids = os.path.join(self.folder, "ids.json")
+        chats, tasks = os.path.join(self.folder, "chats.jsonl"), os.path.join(self.folder, "tasks.jsonl")
+        for path, line in ((ids, "[[1, 2]]"), (chats, '{"messages": []}'), (tasks, "{}")):
+            with open(path, "w") as file:
+                file.write(line + "\n")
+        for command in (
+            ("train", "--data", self.text, "--out", out, "--steps", "1", "--config", model + "/config.json"),
+            ("train", "--data", self.text, "--out", out, "--steps", "1", "--model.start", model),
+            ("train", "--data", self.text, "--out", out, "--steps", "1", "--model.start", model, "--dry-run"),
+            ("sft", model, "--data", chats, "--out", out),
+            ("grpo", model, "--tasks", tasks, "--held-out", tasks, "--out", out),
+            ("logits", model, "--ids", ids, "--out", out),
+        ):
+            self.assert_fails(hadal(*command), 1, "[config.attention] " + model, "can be run, but not trained", "hadal run")
+            self.assertFalse(os.path.exists(out), command)
+
     def test_text_that_is_not_utf8_is_refused_at_its_byte(self):
         bad = os.path.join(self.folder, "bad.txt")
         with open(bad, "wb") as file:

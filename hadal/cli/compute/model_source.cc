@@ -26,7 +26,9 @@ Transformer open_model(const std::string& folder, const std::string& dtype) {
 }
 
 ModelConfig start_config(const std::string& folder) {
-  const ModelConfig stated = load_config(folder), stored = check_against(stated, open_checkpoint(folder));
+  const ModelConfig stated = load_config(folder);
+  require_dense_attention(stated, folder);
+  const ModelConfig stored = check_against(stated, open_checkpoint(folder));
   if (stored.mtp_depth < stated.mtp_depth)
     std::fprintf(stderr, "hadal: %s: no weights of the MTP module are stored: training goes on without one\n",
                  folder.c_str());

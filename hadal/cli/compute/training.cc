@@ -190,6 +190,7 @@ ModelConfig model_config_of(const TrainConfig& config) {
   const ModelConfig own = !m.start.empty()    ? start_config(m.start)
                           : !m.config.empty() ? load_config(m.config)
                                               : preset(m.preset.empty() ? "tiny" : m.preset);
+  require_dense_attention(own, m.config);  // of `start` it has been asked, and no preset has it
   const ModelConfig model = m.context > 0 ? extended(own, m.context, m.yarn_factor) : own;
   return !m.start.empty() && !config.data.preferences.empty() ? reward_config(model) : model;
 }
