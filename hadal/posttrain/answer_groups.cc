@@ -136,7 +136,8 @@ std::vector<AnswerGroup> sample_groups(Engine& engine, const PromptTasks& tasks,
     requests.push_back(
         {tasks.prompt(task),
          {.temperature = config.rollout.temperature, .seed = sample_seed(config.run.seed, d, k % G)},
-         config.rollout.max_tokens});
+         config.rollout.max_tokens,
+         config.loss.replay_routes});
     task_of.push_back(&tasks.task(task));
   }
   const double start = now_seconds();

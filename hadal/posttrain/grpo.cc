@@ -111,20 +111,44 @@ bool GrpoTrainer::is_masked(const ScoredAnswer& answer) const {
   return config_.loss.mask_truncated && !answer.sample.stopped();
 }
 
-// What the policies that stay as they are during a step's updates say of its trained answers. The one that
-// sampled must say the same as the engine, bit for bit.
+// What the policy that sampled says of the trained answers, in order: what the engine noted. Some of each
+// group's are computed again and must be the same bits.
+std::vector<ScoredSample> GrpoTrainer::sampling_scores(const TrainedSamples& groups) {
+  const double T = config_.rollout.temperature;
+  const bool all = !checked_ || config_.rollout.check == "all" || T != 1;
+  std::vector<const Sample*> again;
+  for (const std::vector<const Sample*>& group : groups)
+    for (size_t i = 0; i < group.size(); ++i)
+      if (all || i == static_cast<size_t>(counters_.step) % group.size() || !group[i]->written.empty())
+        again.push_back(group[i]);
+  if (again.empty()) return {};
+  checked_ = true;
+  const std::vector<ScoredSample> scored = scorer_.score(again, T);
+  for (size_t i = 0; i < again.size(); ++i) require_same_logps(*again[i], scored[i]);
+  std::vector<ScoredSample> out;
+  size_t next = 0;
+  for (const std::vector<const Sample*>& group : groups) {
+    const size_t first = next;
+    for (const Sample* sample : group) {
+      const bool is_scored = next < again.size() && again[next] == sample;
+      out.push_back(is_scored ? scored[next++] : as_sampled(*sample, scored[first]));
+    }
+  }
+  return out;
+}
+
 GrpoTrainer::FrozenScores GrpoTrainer::frozen_scores(const std::vector<AnswerGroup>& groups,
                                                      TimingRecord& timing) {
-  std::vector<const Sample*> used;
-  for (const AnswerGroup& group : groups)
-    for (const ScoredAnswer& answer : group.answers)
-      if (trains(answer)) used.push_back(&answer.sample);
+  TrainedSamples trained(groups.size());
+  std::vector<const Sample*> all;
+  for (size_t g = 0; g < groups.size(); ++g)
+    for (const ScoredAnswer& answer : groups[g].answers)
+      if (trains(answer)) trained[g].push_back(&answer.sample), all.push_back(&answer.sample);
   FrozenScores out;
-  const double start = now_seconds(), T = config_.rollout.temperature;
-  if (!used.empty()) out.old = scorer_.score(used, T);
-  for (size_t i = 0; i < used.size(); ++i) require_same_logps(*used[i], out.old[i]);
+  const double start = now_seconds();
+  out.old = sampling_scores(trained);
   const double scored = now_seconds();
-  if (reference_ && !used.empty()) out.reference = reference_scorer_->score(used, T);
+  if (reference_ && !all.empty()) out.reference = reference_scorer_->score(all, config_.rollout.temperature);
   timing.parts.emplace_back("score", scored - start);
   timing.parts.emplace_back("ref", now_seconds() - scored);
   return out;

@@ -57,6 +57,8 @@ class GrpoTrainer {
     std::vector<ScoredSample> old, reference;  // of the trained answers in order
   };
   FrozenScores frozen_scores(const std::vector<AnswerGroup>& groups, TimingRecord& timing);
+  using TrainedSamples = std::vector<std::vector<const Sample*>>;  // of each group
+  std::vector<ScoredSample> sampling_scores(const TrainedSamples& groups);
   struct Minibatch {
     std::vector<PolicySample> samples;
     PolicyDivisor divisor;
@@ -89,6 +91,7 @@ class GrpoTrainer {
   TrainCounters counters_;  // next_row: draws
   int64_t reference_step_ = 0, saved_step_ = -1;
   std::optional<ValuesRecord> first_;  // of this process, for the alarms
+  bool checked_ = false;               // all answers of a step, in this process
 };
 
 }  // namespace hadal

@@ -40,6 +40,7 @@ void check_rollout(const RolloutSection& r, const ConfigRules& need) {
   need(r.dynamic_rounds >= 1, "rollout.dynamic_rounds", r.dynamic_rounds, "at least 1");
   need(is_one_of(r.speculation, {"off", "on", "auto"}), "rollout.speculation", r.speculation,
        "off, on or auto");
+  need(is_one_of(r.check, {"one", "all"}), "rollout.check", r.check, "one or all");
   need(r.turns >= 1, "rollout.turns", r.turns, "at least 1");
   need(r.calls >= 1, "rollout.calls", r.calls, "at least 1");
   need(r.max_logp_difference > 0, "rollout.max_logp_difference", r.max_logp_difference, "more than 0");

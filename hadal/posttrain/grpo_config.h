@@ -54,6 +54,7 @@ struct RolloutSection {
   double temperature = 1;
   int64_t dynamic_rounds = 1;
   std::string speculation = "off";
+  std::string check = "one";
   double max_logp_difference = 1e-2;
   std::vector<std::string> tools;
   std::string documents;
@@ -68,6 +69,10 @@ struct RolloutSection {
       "tasks whose answers all got the same reward are replaced by others, in up to this many rounds in all; "
       "1: they are not");
     f("speculation", speculation, "drafts by the MTP module: off, on, auto (while it pays)");
+    f("check", check,
+      "log probabilities that are computed again, and must be the same bits: one (answer of each group a "
+      "step, "
+      "all in the first step of a process and at temperatures other than 1), all");
     f("max_logp_difference", max_logp_difference,
       "the run ends if log probabilities of training and sampling differ by more before the first update");
     f("tools", tools,

@@ -146,6 +146,19 @@ TEST(Grpo, KilledBetweenCheckpointsAndResumedItIsTheSameRunBitForBit) {
     EXPECT_EQ(read_file(whole / file), read_file(parts / file)) << file;
 }
 
+TEST(Grpo, CheckingOneAnswerOfAGroupOrAllIsTheSameRunBitForBit) {
+  const TemporaryFolder one, all;
+  GrpoConfig config = small_run(4);
+  config.loss.iterations = 2;
+  TestRun some(one.path(), config);
+  some.trainer.run();
+  config.rollout.check = "all";
+  TestRun every(all.path(), config);
+  every.trainer.run();
+  expect_same_weights(policy_model(), some.trainer.model().weights(), every.trainer.model().weights());
+  EXPECT_EQ(read_file(one / "metrics.jsonl"), read_file(all / "metrics.jsonl"));
+}
+
 TEST(Grpo, ItEndsWhenItsMinutesAreOverAndGoesOnWhenThereAreMore) {
   const TemporaryFolder folder;
   GrpoConfig config = small_run(3);

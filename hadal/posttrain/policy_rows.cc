@@ -8,8 +8,9 @@
 namespace hadal {
 namespace {
 
+// The last token of an answer is not read: nothing comes after it.
 int64_t length_of(const PolicySample& s) {
-  return std::ssize(*s.sample->prompt) + std::ssize(s.sample->ids);
+  return std::ssize(*s.sample->prompt) + std::ssize(s.sample->ids) - 1;
 }
 
 // Which samples share a row.
@@ -43,9 +44,13 @@ PolicyRows pack_policy_rows(const ModelConfig& model, std::span<const PolicySamp
   int64_t longest = 1;
   for (const PolicySample& s : samples) longest = std::max(longest, length_of(s));
   PolicyRows out;
-  out.length = std::max(longest, std::min(row_tokens, model.max_positions));
-  out.samples_of = pack(samples, out.length);
+  out.samples_of = pack(samples, std::max(longest, std::min(row_tokens, model.max_positions)));
   out.rows = std::ssize(out.samples_of);
+  for (const std::vector<size_t>& row : out.samples_of) {
+    int64_t used = 0;
+    for (const size_t i : row) used += length_of(samples[i]);
+    out.length = std::max(out.length, used);
+  }
   out.first_place.resize(samples.size());
   const int64_t places = out.rows * out.length, A = model.moe.top_k;
   out.real.resize(static_cast<size_t>(places));
@@ -58,7 +63,8 @@ PolicyRows pack_policy_rows(const ModelConfig& model, std::span<const PolicySamp
       const Sample& sample = *samples[i].sample;
       const int64_t place = row * out.length + at, n = length_of(samples[i]);
       std::copy(sample.prompt->begin(), sample.prompt->end(), out.ids.begin() + place);
-      std::copy(sample.ids.begin(), sample.ids.end(), out.ids.begin() + place + std::ssize(*sample.prompt));
+      std::copy(sample.ids.begin(), sample.ids.end() - 1,
+                out.ids.begin() + place + std::ssize(*sample.prompt));
       std::fill_n(out.real.begin() + place, n, 1);
       std::fill_n(out.segment_start.begin() + place, n, static_cast<int32_t>(at));
       out.first_place[i] = at;

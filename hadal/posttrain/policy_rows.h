@@ -27,8 +27,8 @@ struct PolicyRows {
   std::vector<int64_t> first_place;             // of each sample in its row
 };
 
-// Rows of at least the longest sample's length and at most `row_tokens` or that. No experts are kept unless
-// `with_experts`.
+// Rows as long as the fullest one, which has at most `row_tokens` or the longest sample. The last token of an
+// answer stands in none: nothing comes after it. No experts are kept unless `with_experts`.
 PolicyRows pack_policy_rows(const ModelConfig& model, std::span<const PolicySample> samples,
                             int64_t row_tokens, bool with_experts);
 

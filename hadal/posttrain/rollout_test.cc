@@ -76,6 +76,23 @@ TEST(Rollout, ExpertsComputedAgainAreThoseOfSampling) {
   }
 }
 
+TEST(Rollout, WhatTheEngineNotedIsWhatAPassWouldGive) {
+  Engine engine = engine_of();
+  const std::vector<Sample> samples = sample_all(engine, requests(9, 1.0));
+  Scorer scorer(open_network(model_folder()), 1);
+  const std::vector<ScoredSample> scored = scorer.score(pointers(samples), 1.0);
+  int64_t siblings = 0;
+  for (size_t i = 1; i < samples.size(); ++i) {
+    if (*samples[i].prompt != *samples[i - 1].prompt) continue;
+    const ScoredSample noted = as_sampled(samples[i], scored[i - 1]);
+    EXPECT_EQ(noted.logp, scored[i].logp);
+    EXPECT_EQ(noted.at_temperature, scored[i].at_temperature);
+    EXPECT_EQ(noted.experts, scored[i].experts);
+    ++siblings;
+  }
+  EXPECT_GT(siblings, 2);
+}
+
 TEST(Rollout, SamplesDoNotDependOnTheBatchSharedPrefillOrDrafts) {
   Engine wide = engine_of(), narrow = engine_of(Speculation::kOff, 1), drafting = engine_of(Speculation::kOn);
   const auto asked = requests(70, 0.8);

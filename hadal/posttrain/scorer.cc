@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "hadal/base/check.h"
 #include "hadal/engine/sampler.h"
 
 namespace hadal {
@@ -21,6 +22,25 @@ double log_probability(std::span<const float> logits, int32_t id, double tempera
 
 }  // namespace
 
+ScoredSample as_sampled(const Sample& sample, const ScoredSample& sibling) {
+  HADAL_CHECK(sample.written.empty()) << sample.ids.size();
+  ScoredSample out{.logp = sample.logp, .at_temperature = {sample.logp.begin(), sample.logp.end()}};
+  const size_t layers = sibling.experts.size(), before = sample.prompt->size() - 1, n = sample.ids.size();
+  if (layers == 0) return out;
+  const size_t A = sample.experts.size() / (n * layers);
+  HADAL_CHECK(A > 0) << "experts were not asked for";
+  for (size_t layer = 0; layer < layers; ++layer) {
+    const auto prompt = sibling.experts[layer].begin();
+    std::vector<int32_t> experts(prompt, prompt + static_cast<std::ptrdiff_t>(before * A));
+    for (size_t t = 0; t < n; ++t) {
+      const auto chosen = sample.experts.begin() + static_cast<std::ptrdiff_t>((t * layers + layer) * A);
+      experts.insert(experts.end(), chosen, chosen + static_cast<std::ptrdiff_t>(A));
+    }
+    out.experts.push_back(std::move(experts));
+  }
+  return out;
+}
+
 Scorer::Scorer(NetworkWeights weights, int threads) : pool_(threads), network_(std::move(weights), pool_) {}
 
 std::vector<ScoredSample> Scorer::score(std::span<const Sample* const> samples, double temperature) {
@@ -29,7 +49,7 @@ std::vector<ScoredSample> Scorer::score(std::span<const Sample* const> samples, 
     int64_t tokens = 0;
     size_t end = begin;
     do {
-      tokens += std::ssize(*samples[end]->prompt) + std::ssize(samples[end]->ids);
+      tokens += std::ssize(*samples[end]->prompt) + std::ssize(samples[end]->ids) - 1;
       ++end;
     } while (end < samples.size() && tokens < kBatchTokens);
     score_some(samples.subspan(begin, end - begin), temperature, std::span(out).subspan(begin, end - begin));
@@ -50,6 +70,7 @@ void Scorer::score_some(std::span<const Sample* const> samples, double temperatu
       rows.push_back(static_cast<int32_t>(ids.size()) - 1), targets.push_back(id);
       ids.push_back(id);
     }
+    ids.pop_back();  // nothing comes after the last one
     const int64_t count = std::ssize(ids) - first_row.back();
     pages.resize(pages.size() + static_cast<size_t>((count + kPageTokens - 1) / kPageTokens));
   }

@@ -13,9 +13,14 @@ namespace hadal {
 struct ScoredSample {
   std::vector<float> logp;  // of each token of the answer, temperature 1: as the engine reports them
   std::vector<double> at_temperature;  // the same of the distribution that was sampled from
-  // Of each MoE layer: [tokens of prompt and answer, A], the experts chosen.
+  // Of each MoE layer: [tokens of prompt and answer but the last, A], the experts chosen.
   std::vector<std::vector<int32_t>> experts;
 };
+
+// The same at temperature 1 without a pass, from what the engine noted when it wrote the sample: its
+// log probabilities and experts; those of the prompt are `sibling`'s, which has the same prompt. Not for
+// samples with replies, which nobody computed on their own. `sibling` without experts: none.
+ScoredSample as_sampled(const Sample& sample, const ScoredSample& sibling);
 
 class Scorer {
  public:
