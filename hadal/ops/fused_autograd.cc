@@ -152,10 +152,21 @@ void product(const Matrix& out, const Matrix& a, const Matrix& b, bool adds = fa
 
 constexpr int64_t kQueryBlock = 64;
 
-// First visible keys of the queries from `first` on of head bh; null without documents (an empty tensor).
-const int64_t* segments(const Tensor& segment_start_BS, const AttentionShape& s, int64_t bh, int64_t first) {
-  return segment_start_BS.numel() > 0 ? longs(segment_start_BS) + bh / s.H * s.S + first : nullptr;
-}
+// The keys that any of some queries of a head sees: of those before their documents nothing is computed.
+struct Keys {
+  int64_t begin, n;
+  std::vector<int64_t> first;  // that each query sees, from `begin` on; empty: all are from 0 on
+
+  // Of queries [query, query + queries). segment_start_BS: empty without documents.
+  Keys(const Tensor& segment_start_BS, const AttentionShape& s, int64_t bh, int64_t query, int64_t queries)
+      : begin(0), n(query + queries) {
+    if (segment_start_BS.numel() == 0) return;
+    const int64_t* const starts = longs(segment_start_BS) + bh / s.H * s.S + query;
+    begin = *std::min_element(starts, starts + queries), n -= begin;
+    for (int64_t i = 0; i < queries; ++i) first.push_back(starts[i] - begin);
+  }
+  const int64_t* firsts() const { return first.empty() ? nullptr : first.data(); }
+};
 
 class Attention : public Function<Attention> {
  public:
@@ -174,13 +185,13 @@ class Attention : public Function<Attention> {
       std::vector<float> scores(static_cast<size_t>(std::min(kQueryBlock, s.S) * s.S));
       for (int64_t bh = begin; bh < end; ++bh)
         for (int64_t first = 0; first < s.S; first += kQueryBlock) {
-          const int64_t n = std::min(kQueryBlock, s.S - first), L = first + n;
-          const Matrix score{scores.data(), n, L, L, 1};
-          product(score, rows_of(p.query, bh, first, n), rows_of(p.key, bh, 0, L).t());
-          k.causal_softmax(score.data, floats(lse) + bh * s.S + first,
-                           segments(segment_start_BS, s, bh, first), static_cast<float>(scale), n, L,
-                           first + 1);
-          product(rows_of(heads, bh, first, n), score, rows_of(p.value, bh, 0, L));
+          const int64_t n = std::min(kQueryBlock, s.S - first);
+          const Keys keys(segment_start_BS, s, bh, first, n);
+          const Matrix score{scores.data(), n, keys.n, keys.n, 1};
+          product(score, rows_of(p.query, bh, first, n), rows_of(p.key, bh, keys.begin, keys.n).t());
+          k.causal_softmax(score.data, floats(lse) + bh * s.S + first, keys.firsts(),
+                           static_cast<float>(scale), n, keys.n, first + 1 - keys.begin);
+          product(rows_of(heads, bh, first, n), score, rows_of(p.value, bh, keys.begin, keys.n));
         }
     });
     const PackedHeads& kept = keeps_inputs ? PackedHeads{query, kv, rope_key} : p;
@@ -215,18 +226,20 @@ class Attention : public Function<Attention> {
       std::vector<float> probs(size), dscores(size);
       for (int64_t bh = begin; bh < end; ++bh)
         for (int64_t first = 0; first < s.S; first += kQueryBlock) {
-          const int64_t n = std::min(kQueryBlock, s.S - first), L = first + n;
-          const Matrix query = rows_of(p.query, bh, first, n), key = rows_of(p.key, bh, 0, L),
+          const int64_t n = std::min(kQueryBlock, s.S - first);
+          const Keys keys(saved[7], s, bh, first, n);
+          const int64_t L = keys.n;
+          const Matrix query = rows_of(p.query, bh, first, n), key = rows_of(p.key, bh, keys.begin, L),
                        dout = rows_of(dheads, bh, first, n);
           const Matrix prob{probs.data(), n, L, L, 1}, dscore{dscores.data(), n, L, L, 1};
           product(prob, query, key.t());
-          product(dscore, dout, rows_of(p.value, bh, 0, L).t());
-          k.causal_exp(prob.data, floats(lse) + bh * s.S + first, segments(saved[7], s, bh, first), scale, n,
-                       L, first + 1);
-          product(rows_of(d.value, bh, 0, L), prob.t(), dout, /*adds=*/true);
+          product(dscore, dout, rows_of(p.value, bh, keys.begin, L).t());
+          k.causal_exp(prob.data, floats(lse) + bh * s.S + first, keys.firsts(), scale, n, L,
+                       first + 1 - keys.begin);
+          product(rows_of(d.value, bh, keys.begin, L), prob.t(), dout, /*adds=*/true);
           k.softmax_backward(prob.data, dscore.data, floats(delta) + bh * s.S + first, scale, n, L);
           product(rows_of(d.query, bh, first, n), dscore, key);
-          product(rows_of(d.key, bh, 0, L), dscore.t(), query, /*adds=*/true);
+          product(rows_of(d.key, bh, keys.begin, L), dscore.t(), query, /*adds=*/true);
         }
     });
     return unpack(s, d, floats(saved[5]), floats(saved[6]));
