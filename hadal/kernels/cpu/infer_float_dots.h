@@ -211,9 +211,10 @@ void widen_row(Row row, int64_t K, int64_t padded, float* out) {
   for (; k < padded; k += kLanes) store(out + k, zero());
 }
 
-// A panel of widened rows, all inputs over it.
-inline void panel_rows(const float* panel, int64_t panel_stride, int64_t rows, int64_t K, const Inputs& in,
-                       int64_t m0, int64_t m1, float* y, int64_t y_stride) {
+// A panel of widened rows, all inputs over it. ahead: bytes from it to the next panel, fetched early; 0:
+// none.
+inline void panel_rows(const float* panel, int64_t panel_stride, int64_t rows, int64_t K, int64_t ahead,
+                       const Inputs& in, int64_t m0, int64_t m1, float* y, int64_t y_stride) {
   for (int64_t m = m0; m < m1; m += kTileRows) {
     const int64_t tile = m1 - m < kTileRows ? m1 - m : kTileRows;
     const float* x[kTileRows];
@@ -227,7 +228,8 @@ inline void panel_rows(const float* panel, int64_t panel_stride, int64_t rows, i
           return F32Row(panel + (n + (i < count ? i : count - 1)) * panel_stride);
         };
         F32Row row[kTileOutputs] = {at(0), at(1), at(2), at(3)};
-        dot_tile<F32Row, MT, kTileOutputs>(row, x, K, 0, y + m * y_stride + n, y_stride, count);
+        dot_tile<F32Row, MT, kTileOutputs>(row, x, K, next < m1 ? 0 : ahead, y + m * y_stride + n, y_stride,
+                                           count);
       }
     });
   }
@@ -255,11 +257,12 @@ void dot_floats(const WeightView& w, const Inputs& in, int64_t M, float* y, int6
       const int64_t rows = last - n < panel ? last - n : panel;
       const int64_t end = M - m < block ? M : m + block;
       if (w.format == WeightFormat::kF32 && w.K % kLanes == 0) {
-        panel_rows((const float*)row_at(w, n), w.K, rows, w.K, in, m, end, y + n, y_stride);
+        const int64_t ahead = last - n > rows ? rows * w.K * 4 : 0;
+        panel_rows((const float*)row_at(w, n), w.K, rows, w.K, ahead, in, m, end, y + n, y_stride);
         continue;
       }
       for (int64_t r = 0; r < rows; ++r) widen_row(Row(w, n + r), w.K, padded, scratch + r * padded);
-      panel_rows(scratch, padded, rows, padded, in, m, end, y + n, y_stride);
+      panel_rows(scratch, padded, rows, padded, 0, in, m, end, y + n, y_stride);
     }
 }
 
