@@ -46,34 +46,55 @@ float longest_row(const float* x, int64_t stride, int64_t rows, int64_t n, float
   return std::sqrt(*std::max_element(squares, squares + rows));
 }
 
-// [n, L] scores of the queries from `first` on.
-void scores(const HalfHeadSizes& s, const Parts<const uint16_t>& p, const HalfHeadScales& scales,
-            int64_t first, int64_t n, float* score) {
-  const int64_t L = first + n, K = s.K();
-  half_kernels(s.format).multiply({.M = n,
-                                   .N = L,
-                                   .K = K,
-                                   .a = p.query + first * K,
-                                   .a_row = K,
+// The first key that any of queries [first, end) sees, or one a little before it where a packed unit begins.
+int64_t first_key(const int64_t* segment_start, int64_t first, int64_t end) {
+  if (!segment_start) return 0;
+  return *std::min_element(segment_start + first, segment_start + end) / kHalfUnit * kHalfUnit;
+}
+
+// Up to kHalfRows queries [first, end) and the keys [begin, end) they may see.
+struct Block {
+  int64_t begin, first, end;
+  int64_t starts[kHalfRows];  // the first key that each sees, from `begin` on
+
+  Block(const int64_t* segment_start, int64_t begin, int64_t first, int64_t n)
+      : begin(begin), first(first), end(first + n) {
+    for (int64_t i = 0; i < n; ++i) starts[i] = segment_start ? segment_start[first + i] - begin : 0;
+  }
+  int64_t rows() const { return end - first; }
+  int64_t keys() const { return end - begin; }
+  HalfKernels::Attention seen(const HalfHeadSizes& s, const float* score) const {
+    return {score, keys(), starts, first + 1 - begin, s.scale};
+  }
+};
+
+// out [rows, keys] = alpha a b^T: the block's rows of a [S, X], its keys of b, packed transposed.
+void by_keys(const HalfHeadSizes& s, const Block& block, int64_t X, const uint16_t* a, int64_t a_row,
+             const uint16_t* b_t, float alpha, float* out) {
+  half_kernels(s.format).multiply({.M = block.rows(),
+                                   .N = block.keys(),
+                                   .K = X,
+                                   .a = a + block.first * a_row,
+                                   .a_row = a_row,
                                    .a_k = 1,
-                                   .b = p.key_t,
-                                   .b_unit = kHalfUnit * K,
+                                   .b = b_t + block.begin * X,
+                                   .b_unit = kHalfUnit * X,
                                    .b_k = kHalfUnit,
-                                   .c = score,
-                                   .c_row = L,
-                                   .alpha = 1 / (scales.query * scales.key),
+                                   .c = out,
+                                   .c_row = block.keys(),
+                                   .alpha = alpha,
                                    .add = false});
 }
 
-HalfKernels::Attention seen(const HalfHeadSizes& s, const int64_t* segment_start, const float* score,
-                            int64_t first, int64_t n) {
-  return {score, first + n, segment_start ? segment_start + first : nullptr, first + 1, s.scale};
+void scores(const HalfHeadSizes& s, const Parts<const uint16_t>& p, const HalfHeadScales& scales,
+            const Block& block, float* score) {
+  by_keys(s, block, s.K(), p.query, s.K(), p.key_t, 1 / (scales.query * scales.key), score);
 }
 
-// One group of kHalfChunk queries: their probabilities and gradients of scores, for products that sum over
-// them.
+// One group of kHalfChunk queries: their probabilities and gradients of scores by the keys from `begin` on,
+// for products that sum over them.
 struct Group {
-  int64_t first, end, stride;
+  int64_t begin, first, end, stride;
   uint16_t *prob, *dscore;
 };
 
@@ -90,32 +111,21 @@ struct Backward {
   void queries(const Group& g, float* score, float* dprob) const {
     const int64_t K = s.K();
     for (int64_t first = g.first; first < g.end; first += kHalfRows) {
-      const int64_t n = std::min(kHalfRows, g.end - first), L = first + n, at = (first - g.first) * g.stride;
-      scores(s, p, scales, first, n, score);
-      half_kernels(s.format).multiply({.M = n,
-                                       .N = L,
-                                       .K = s.V,
-                                       .a = d.dout_half + first * d.out_row,
-                                       .a_row = d.out_row,
-                                       .a_k = 1,
-                                       .b = p.value_t,
-                                       .b_unit = kHalfUnit * s.V,
-                                       .b_k = kHalfUnit,
-                                       .c = dprob,
-                                       .c_row = L,
-                                       .alpha = 1 / (d.dout_scale * scales.value),
-                                       .add = false});
+      const int64_t n = std::min(kHalfRows, g.end - first), at = (first - g.first) * g.stride;
+      const Block block(in.segment_start, g.begin, first, n);
+      scores(s, p, scales, block, score);
+      by_keys(s, block, s.V, d.dout_half, d.out_row, p.value_t, 1 / (d.dout_scale * scales.value), dprob);
       half_kernels(s.format).attention_backward(
-          seen(s, in.segment_start, score, first, n),
+          block.seen(s, score),
           {dprob, d.lse + first, delta + first, dscore_scale * s.scale, g.prob + at, g.dscore + at, g.stride},
           n);
       half_kernels(s.format).multiply({.M = n,
                                        .N = K,
-                                       .K = L,
+                                       .K = block.keys(),
                                        .a = g.dscore + at,
                                        .a_row = g.stride,
                                        .a_k = 1,
-                                       .b = p.key,
+                                       .b = p.key + g.begin * K,
                                        .b_unit = kHalfUnit,
                                        .b_k = K,
                                        .c = d.dquery + first * in.query_row,
@@ -127,7 +137,7 @@ struct Backward {
 
   // Gradients of keys [first, first + n) from the group's queries, those from `query` on.
   void keys(const Group& g, int64_t first, int64_t n, int64_t query, float* dkey) const {
-    const int64_t K = s.K(), at = (query - g.first) * g.stride + first;
+    const int64_t K = s.K(), at = (query - g.first) * g.stride + first - g.begin;
     HalfProduct product{.M = n,
                         .N = s.V,
                         .K = g.end - query,
@@ -188,18 +198,18 @@ void half_head_forward(const HalfHeadSizes& s, const uint16_t* packed, const Hal
   const auto prob = scratch<uint16_t>(block * s.S);
   float* inverse = score.get() + block * s.S;
   for (int64_t first = 0; first < s.S; first += kHalfRows) {
-    const int64_t n = std::min(kHalfRows, s.S - first), L = first + n;
-    scores(s, p, scales, first, n, score.get());
-    half_kernels(s.format).attention_exp(seen(s, segment_start, score.get(), first, n), prob.get(), inverse,
-                                         lse + first, n);
+    const int64_t n = std::min(kHalfRows, s.S - first);
+    const Block keys(segment_start, first_key(segment_start, first, first + n), first, n);
+    scores(s, p, scales, keys, score.get());
+    half_kernels(s.format).attention_exp(keys.seen(s, score.get()), prob.get(), inverse, lse + first, n);
     float* to = out + first * out_row;
     half_kernels(s.format).multiply({.M = n,
                                      .N = s.V,
-                                     .K = L,
+                                     .K = keys.keys(),
                                      .a = prob.get(),
-                                     .a_row = L,
+                                     .a_row = keys.keys(),
                                      .a_k = 1,
-                                     .b = p.value,
+                                     .b = p.value + keys.begin * s.V,
                                      .b_unit = kHalfUnit,
                                      .b_k = s.V,
                                      .c = to,
@@ -224,9 +234,15 @@ void half_head_backward(const HalfHeadSizes& s, const HalfHeadInputs& in, const 
   const float bound = 2 * s.scale * longest_row(d.dout, d.out_row, S, s.V, delta + S) * scales.value_norm;
   const Backward backward{s, in, Parts<const uint16_t>(s, packed), scales, d, half_scale(bound), delta};
   for (int64_t first = 0; first < S; first += kHalfChunk) {
-    const Group g{first, std::min(S, first + kHalfChunk), stride, halves.get(), halves.get() + rows * stride};
+    const int64_t end = std::min(S, first + kHalfChunk);
+    const Group g{first_key(in.segment_start, first, end),
+                  first,
+                  end,
+                  stride,
+                  halves.get(),
+                  halves.get() + rows * stride};
     backward.queries(g, score, dprob);
-    if (first > 0) backward.keys(g, 0, first, first, dkey);
+    if (first > g.begin) backward.keys(g, g.begin, first - g.begin, first, dkey);
     for (int64_t key = first; key < g.end; key += kHalfRows)  // which only later queries see
       backward.keys(g, key, std::min(kHalfRows, g.end - key), key, dkey);
   }
