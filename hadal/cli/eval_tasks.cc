@@ -71,13 +71,18 @@ class TaskEvaluation {
         requests.push_back(std::move(request));
       }
     std::vector<Sample> samples = sample_all(engine_, requests, episode_);
+    const auto num_samples = static_cast<size_t>(o_.samples);
+    std::vector<const Task*> tasks;
+    std::vector<Completion> completions;
     for (size_t i = 0; i < samples.size(); ++i) {
-      const size_t q = i / static_cast<size_t>(o_.samples), k = i % static_cast<size_t>(o_.samples);
-      Judged& one = questions_[q].samples[k];
-      one.completion = completion_of(samples[i], questions_[q].prefill);
-      one.sample = std::move(samples[i]);
-      judge(tasks_[q], one);
+      tasks.push_back(&tasks_[i / num_samples]);
+      completions.push_back(completion_of(samples[i], questions_[i / num_samples].prefill));
     }
+    const std::vector<RewardResult> rewards =
+        rewards_.score_all(tasks, completions, static_cast<int>(o_.threads));
+    for (size_t i = 0; i < samples.size(); ++i)
+      questions_[i / num_samples].samples[i % num_samples] =
+          judged(*tasks[i], std::move(samples[i]), std::move(completions[i]), rewards[i]);
   }
 
   const std::vector<Question>& questions() const { return questions_; }
@@ -103,14 +108,15 @@ class TaskEvaluation {
     return one;
   }
 
-  void judge(const Task& task, Judged& sample) const {
-    const RewardResult result = rewards_.score(task, sample.completion);
+  static Judged judged(const Task& task, Sample sample, Completion completion, const RewardResult& result) {
     const RewardScore &accuracy = result.part("accuracy")->score, &form = result.part("format")->score;
-    sample.right = std::isnan(accuracy.value) ? accuracy.value : (accuracy.value >= 1 ? 1 : 0);
-    sample.form = form.value;
-    sample.verdict = accuracy.verdict;
+    Judged out{.sample = std::move(sample), .completion = std::move(completion)};
+    out.right = std::isnan(accuracy.value) ? accuracy.value : (accuracy.value >= 1 ? 1 : 0);
+    out.form = form.value;
+    out.verdict = accuracy.verdict;
     const bool voted = accuracy.verdict == "right" || accuracy.verdict == "wrong";
-    if (voted && task.verifier != "code") sample.answer = accuracy.detail;
+    if (voted && task.verifier != "code") out.answer = accuracy.detail;
+    return out;
   }
 
   const EvalOptions& o_;

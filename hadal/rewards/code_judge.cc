@@ -13,6 +13,7 @@
 #include "hadal/base/text.h"
 #include "hadal/rewards/code_build.h"
 #include "hadal/rewards/code_checker.h"
+#include "hadal/rewards/reward.h"
 #include "hadal/sandbox/sandbox.h"
 
 namespace hadal {
@@ -174,7 +175,7 @@ std::vector<size_t> shuffled(size_t count, const std::string& key) {
 }
 
 int64_t worker_count(int64_t wanted) {
-  return wanted > 0 ? wanted : std::max<int64_t>(1, std::thread::hardware_concurrency());
+  return wanted > 0 ? wanted : kAnswersPerThread * std::max<int64_t>(1, std::thread::hardware_concurrency());
 }
 
 }  // namespace

@@ -36,7 +36,7 @@ struct CodeVerdict {
 };
 
 struct CodeJudgeOptions {
-  int64_t workers = 0;            // boxes at a time; 0: as many as there are cores
+  int64_t workers = 0;            // boxes at a time; 0: kAnswersPerThread for each core
   bool all_tests = false;         // go on after the first failure
   int64_t cache_entries = 65536;  // verdicts kept; programs kept: a sixteenth
 };

@@ -1,5 +1,6 @@
 #include "hadal/rewards/reward.h"
 
+#include <algorithm>
 #include <atomic>
 #include <charconv>
 #include <cmath>
@@ -75,7 +76,8 @@ std::vector<RewardScore> Reward::score_all(std::span<const Task* const> tasks,
     }
   };
   std::vector<std::thread> others;
-  for (int i = 1; i < threads; ++i) others.emplace_back(work);
+  const auto at_a_time = std::min(out.size(), static_cast<size_t>(kAnswersPerThread * std::max(1, threads)));
+  for (size_t i = 1; i < at_a_time; ++i) others.emplace_back(work);
   work();
   for (std::thread& thread : others) thread.join();
   for (const std::exception_ptr& error : errors)

@@ -36,12 +36,15 @@ struct RewardScore {
   std::string detail;          // for people, may be empty
 };
 
+// A program that is tried in a box waits for the kernel two thirds of its time.
+constexpr int kAnswersPerThread = 4;
+
 class Reward {
  public:
   virtual ~Reward() = default;
   virtual RewardScore score(const Task& task, const Completion& completion) const = 0;
-  // The scores of many, in their order. Here one by one, shared by `threads` threads; a reward to which many
-  // cost less than each alone overrides it. Throws what score() throws.
+  // The scores of many, in their order. Here one by one, kAnswersPerThread at a time for each of `threads`; a
+  // reward to which many cost less than each alone overrides it. Throws what score() throws.
   virtual std::vector<RewardScore> score_all(std::span<const Task* const> tasks,
                                              std::span<const Completion> completions, int threads) const;
 };
