@@ -14,7 +14,7 @@ case $kind in
   sort-digits) level=6 demos=100 steps=400 tokens=64 ;;
   addition) level=2 demos=300 steps=600 tokens=48 ;;
   countdown) level=3 demos=300 steps=600 tokens=64 ;;
-  cpp-expression) level=3 demos=60 steps=400 tokens=96 prompts=16 passes=4 ;;  # answers are dear: each is learned from often
+  cpp-expression) level=3 demos=90 steps=400 tokens=96 prompts=16 passes=4 ;;  # answers are dear: each is learned from often
 esac
 mkdir -p "$out"
 make="hadal tasks make $kind --level $level --seed $seed"
