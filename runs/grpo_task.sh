@@ -14,11 +14,10 @@ case $kind in
   sort-digits) level=6 demos=100 steps=400 tokens=64 ;;
   addition) level=2 demos=300 steps=600 tokens=48 ;;
   countdown) level=3 demos=300 steps=600 tokens=64 ;;
-  cpp-expression) level=3 demos=90 steps=400 tokens=96 prompts=16 passes=4 ;;  # answers are dear: each is learned from often
+  cpp-expression) level=3 demos="60 90 120" steps=400 tokens=96 prompts=16 passes=4 ;;  # answers are dear: each is learned from often
 esac
 mkdir -p "$out"
 make="hadal tasks make $kind --level $level --seed $seed"
-$make --count $demos --demonstrations --out "$out/demos.jsonl"
 $make --count 6000 --out "$out/tasks.jsonl"
 $make --count 300 --part held-out --demonstrations --out "$out/held.jsonl"
 $make --count 1000 --demonstrations --out "$out/text.jsonl"
@@ -32,8 +31,16 @@ else
   hadal tokenizer train --kind bpe --vocab-size 400 --data "$out/text.jsonl" --out "$out/tokenizer"
   begin="--preset micro --data.tokenizer $out/tokenizer"
 fi
-hadal train $begin --data.chat "$out/demos.jsonl" --data.held_out "$out/held.jsonl" \
-  --out "$out/start" --steps $steps --batch 16 --length 128 --lr 3e-3 --seed "$seed"
+tail -n 100 "$out/tasks.jsonl" >"$out/probe.jsonl"
+for count in $demos; do # where there is a choice, the fewest answers that make a start which is right in a fifth of its tries
+  rm -rf "$out/start"
+  $make --count $count --demonstrations --out "$out/demos.jsonl"
+  hadal train $begin --data.chat "$out/demos.jsonl" --data.held_out "$out/held.jsonl" \
+    --out "$out/start" --steps $steps --batch 16 --length 128 --lr 3e-3 --seed "$seed"
+  [ "$count" != "$demos" ] || break
+  hadal eval "$out/start" --task "$out/probe.jsonl" --max-tokens $tokens | tee "$out/probe.txt"
+  ! awk '/^avg@1/ { exit $2 < 0.2 }' "$out/probe.txt" || break
+done
 hadal sft "$out/start" --data "$out/demos.jsonl" --held-out "$out/held.jsonl" --out "$out/sft" --minutes "$minutes" \
   --batch 16 --length 128 --lr 3e-4 --seed "$seed" --threads $half >"$out/sft.log" 2>&1 &
 hadal grpo "$out/start" --profile tiny-cpu --tasks "$out/tasks.jsonl" --held-out "$out/held.jsonl" --out "$out/grpo" \
