@@ -88,8 +88,8 @@ int num_threads() {
 void keep_freed_memory() {
   ::mallopt(M_MMAP_THRESHOLD, 1 << 30);
   ::mallopt(M_TRIM_THRESHOLD, INT_MAX);
-  ::mallopt(M_ARENA_MAX,
-            1);  // a thread's own arena is of pieces of 64 MiB, which go back when they are empty
+  // A thread's own arena is of pieces of 64 MiB, which go back to the kernel when they are empty.
+  ::mallopt(M_ARENA_MAX, 1);
 }
 
 void return_freed_memory() {
