@@ -9,6 +9,7 @@
 #include "hadal/base/clock.h"
 #include "hadal/base/random.h"
 #include "hadal/base/text.h"
+#include "hadal/config/attention_cost.h"
 #include "hadal/engine/open_network.h"
 #include "hadal/error.h"
 #include "hadal/kernels/probe.h"
@@ -50,14 +51,12 @@ int64_t weight_bytes(const Network& network) {
   int64_t bytes = bytes_of(weights.head);
   for (int64_t i = 0; i < network.config().num_layers; ++i) {
     const LayerView& layer = weights.layers[static_cast<size_t>(i)];
-    for (const WeightView* w : {&layer.mla.query, &layer.mla.q_down, &layer.mla.q_up, &layer.mla.kv_down,
-                                &layer.mla.kv_up, &layer.mla.out, &layer.mla.indexer.query,
-                                &layer.mla.indexer.key, &layer.mla.indexer.weights, &layer.moe.router})
-      bytes += w->N > 0 ? bytes_of(*w) : 0;
+    for (const WeightView* w : matrices_of(layer.mla)) bytes += w->N > 0 ? bytes_of(*w) : 0;
     if (!layer.is_moe) {
       bytes += bytes_of(layer.mlp);
       continue;
     }
+    bytes += bytes_of(layer.moe.router);
     const std::span<const int32_t> chosen = network.chosen_experts(i);
     for (const int32_t e : std::set<int32_t>(chosen.begin(), chosen.end()))
       bytes += bytes_of(layer.moe.experts[static_cast<size_t>(e)]);
@@ -73,24 +72,14 @@ int64_t values_of(const MlpView& mlp) {
   return values_of(mlp.gate) + values_of(mlp.up) + values_of(mlp.down);
 }
 
-// Of one layer, scores and weighted sum; what an indexer chooses from included.
-double attention_products(const MlaConfig& mla, double keys) {
-  const auto per_key = static_cast<double>(mla.num_heads * (mla.cache_dim() + mla.kv_latent));
-  if (!mla.indexer || keys <= static_cast<double>(mla.indexer->top_k)) return per_key * keys;
-  return per_key * static_cast<double>(mla.indexer->top_k) +
-         static_cast<double>(mla.indexer->num_heads * mla.indexer->head_dim) * keys;
-}
-
 // Multiply-adds of a token that sees `keys` keys, the head aside.
 double token_products(const NetworkWeights& weights, double keys) {
   const ModelConfig& config = weights.config;
   double sum = 0;
   for (int64_t i = 0; i < config.num_layers; ++i) {
     const LayerView& layer = weights.layers[static_cast<size_t>(i)];
-    for (const WeightView* w : {&layer.mla.query, &layer.mla.q_down, &layer.mla.q_up, &layer.mla.kv_down,
-                                &layer.mla.kv_up, &layer.mla.out, &layer.mla.indexer.query,
-                                &layer.mla.indexer.key, &layer.mla.indexer.weights, &layer.moe.router})
-      sum += static_cast<double>(values_of(*w));
+    for (const WeightView* w : matrices_of(layer.mla)) sum += static_cast<double>(values_of(*w));
+    sum += static_cast<double>(values_of(layer.moe.router));
     sum += static_cast<double>(layer.is_moe ? config.moe.top_k * values_of(layer.moe.experts[0]) +
                                                   values_of(layer.moe.shared)
                                             : values_of(layer.mlp));

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "hadal/kernels/half.h"
+#include "hadal/kernels/query_block.h"
 #include "hadal/kernels/train.h"
 
 namespace hadal {
@@ -46,38 +47,20 @@ float longest_row(const float* x, int64_t stride, int64_t rows, int64_t n, float
   return std::sqrt(*std::max_element(squares, squares + rows));
 }
 
-// The first key that any of queries [first, end) sees, or one a little before it where a packed unit begins.
-int64_t first_key(const int64_t* segment_start, int64_t first, int64_t end) {
-  if (!segment_start) return 0;
-  return *std::min_element(segment_start + first, segment_start + end) / kHalfUnit * kHalfUnit;
+HalfKernels::Attention seen(const HalfHeadSizes& s, const QueryBlock& block, const float* score) {
+  return {score, block.keys(), block.starts(), block.visible(), s.scale};
 }
 
-// Up to kHalfRows queries [first, end) and the keys [begin, end) they may see.
-struct Block {
-  int64_t begin, first, end;
-  int64_t starts[kHalfRows];  // the first key that each sees, from `begin` on
-
-  Block(const int64_t* segment_start, int64_t begin, int64_t first, int64_t n)
-      : begin(begin), first(first), end(first + n) {
-    for (int64_t i = 0; i < n; ++i) starts[i] = segment_start ? segment_start[first + i] - begin : 0;
-  }
-  int64_t rows() const { return end - first; }
-  int64_t keys() const { return end - begin; }
-  HalfKernels::Attention seen(const HalfHeadSizes& s, const float* score) const {
-    return {score, keys(), starts, first + 1 - begin, s.scale};
-  }
-};
-
 // out [rows, keys] = alpha a b^T: the block's rows of a [S, X], its keys of b, packed transposed.
-void by_keys(const HalfHeadSizes& s, const Block& block, int64_t X, const uint16_t* a, int64_t a_row,
+void by_keys(const HalfHeadSizes& s, const QueryBlock& block, int64_t X, const uint16_t* a, int64_t a_row,
              const uint16_t* b_t, float alpha, float* out) {
   half_kernels(s.format).multiply({.M = block.rows(),
                                    .N = block.keys(),
                                    .K = X,
-                                   .a = a + block.first * a_row,
+                                   .a = a + block.first() * a_row,
                                    .a_row = a_row,
                                    .a_k = 1,
-                                   .b = b_t + block.begin * X,
+                                   .b = b_t + block.begin() * X,
                                    .b_unit = kHalfUnit * X,
                                    .b_k = kHalfUnit,
                                    .c = out,
@@ -87,7 +70,7 @@ void by_keys(const HalfHeadSizes& s, const Block& block, int64_t X, const uint16
 }
 
 void scores(const HalfHeadSizes& s, const Parts<const uint16_t>& p, const HalfHeadScales& scales,
-            const Block& block, float* score) {
+            const QueryBlock& block, float* score) {
   by_keys(s, block, s.K(), p.query, s.K(), p.key_t, 1 / (scales.query * scales.key), score);
 }
 
@@ -112,11 +95,11 @@ struct Backward {
     const int64_t K = s.K();
     for (int64_t first = g.first; first < g.end; first += kHalfRows) {
       const int64_t n = std::min(kHalfRows, g.end - first), at = (first - g.first) * g.stride;
-      const Block block(in.segment_start, g.begin, first, n);
+      const QueryBlock block(in.segment_start, g.begin, first, n);
       scores(s, p, scales, block, score);
       by_keys(s, block, s.V, d.dout_half, d.out_row, p.value_t, 1 / (d.dout_scale * scales.value), dprob);
       half_kernels(s.format).attention_backward(
-          block.seen(s, score),
+          seen(s, block, score),
           {dprob, d.lse + first, delta + first, dscore_scale * s.scale, g.prob + at, g.dscore + at, g.stride},
           n);
       half_kernels(s.format).multiply({.M = n,
@@ -199,17 +182,17 @@ void half_head_forward(const HalfHeadSizes& s, const uint16_t* packed, const Hal
   float* inverse = score.get() + block * s.S;
   for (int64_t first = 0; first < s.S; first += kHalfRows) {
     const int64_t n = std::min(kHalfRows, s.S - first);
-    const Block keys(segment_start, first_key(segment_start, first, first + n), first, n);
-    scores(s, p, scales, keys, score.get());
-    half_kernels(s.format).attention_exp(keys.seen(s, score.get()), prob.get(), inverse, lse + first, n);
+    const QueryBlock block(segment_start, first_key(segment_start, first, first + n, kHalfUnit), first, n);
+    scores(s, p, scales, block, score.get());
+    half_kernels(s.format).attention_exp(seen(s, block, score.get()), prob.get(), inverse, lse + first, n);
     float* to = out + first * out_row;
     half_kernels(s.format).multiply({.M = n,
                                      .N = s.V,
-                                     .K = keys.keys(),
+                                     .K = block.keys(),
                                      .a = prob.get(),
-                                     .a_row = keys.keys(),
+                                     .a_row = block.keys(),
                                      .a_k = 1,
-                                     .b = p.value + keys.begin * s.V,
+                                     .b = p.value + block.begin() * s.V,
                                      .b_unit = kHalfUnit,
                                      .b_k = s.V,
                                      .c = to,
@@ -235,7 +218,7 @@ void half_head_backward(const HalfHeadSizes& s, const HalfHeadInputs& in, const 
   const Backward backward{s, in, Parts<const uint16_t>(s, packed), scales, d, half_scale(bound), delta};
   for (int64_t first = 0; first < S; first += kHalfChunk) {
     const int64_t end = std::min(S, first + kHalfChunk);
-    const Group g{first_key(in.segment_start, first, end),
+    const Group g{first_key(in.segment_start, first, end, kHalfUnit),
                   first,
                   end,
                   stride,

@@ -170,20 +170,19 @@ void LatentPages::prefetch(int64_t layer, int32_t page, int64_t count) const {
   for (int64_t at = 0; at < count * latent_bytes_; at += kLine) __builtin_prefetch(from + at, 0, 2);
 }
 
-// A key of n values as it is stored.
-void LatentPages::turn(std::byte* stored, int64_t n,
-                       void (*rotate)(float*, const float*, const float*, int64_t), const float* cos,
-                       const float* sin) const {
-  std::vector<float> key(static_cast<size_t>(n));
-  if (format_ == CacheFormat::kF32)
-    std::memcpy(key.data(), stored, key.size() * 4);
+// A key as it is stored, its first R channels. key [R]: scratch.
+void LatentPages::turn(std::byte* stored, void (*rotate)(float*, const float*, const float*, int64_t),
+                       const float* cos, const float* sin, float* key) const {
+  const bool is_f32 = format_ == CacheFormat::kF32;
+  if (is_f32)
+    std::memcpy(key, stored, static_cast<size_t>(R_) * 4);
   else
-    infer_kernels().decode_rows({WeightFormat::kBF16, 1, n, stored}, 0, 1, key.data(), n);
-  rotate(key.data(), cos, sin, R_);
-  if (format_ == CacheFormat::kF32)
-    std::memcpy(stored, key.data(), key.size() * 4);
+    infer_kernels().decode_rows({WeightFormat::kBF16, 1, R_, stored}, 0, 1, key, R_);
+  rotate(key, cos, sin, R_);
+  if (is_f32)
+    std::memcpy(stored, key, static_cast<size_t>(R_) * 4);
   else
-    store_bf16(key.data(), stored, n);
+    store_bf16(key, stored, R_);
 }
 
 void LatentPages::move(int64_t layer, PageMove pages, int64_t count, const float* cos, const float* sin) {
@@ -196,10 +195,11 @@ void LatentPages::move(int64_t layer, PageMove pages, int64_t count, const float
   const int64_t at = format_ == CacheFormat::kF32    ? 4 * C_
                      : format_ == CacheFormat::kBF16 ? 2 * C_
                                                      : layout(format_, C_).key;
+  std::vector<float> key(static_cast<size_t>(R_));
   for (int64_t row = 0; row < count; ++row) {
     const float *c = cos + row * R_ / 2, *s = sin + row * R_ / 2;
-    turn(to + row * latent_bytes_ + at, R_, rotate_neighbours, c, s);
-    if (Y_ > 0) turn(index_to + row * index_bytes_, R_, rotate_halves, c, s);
+    turn(to + row * latent_bytes_ + at, rotate_neighbours, c, s, key.data());
+    if (Y_ > 0) turn(index_to + row * index_bytes_, rotate_halves, c, s, key.data());
   }
 }
 

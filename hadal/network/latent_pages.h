@@ -94,8 +94,8 @@ class LatentPages {
 
  private:
   const float* decode(const std::byte* rows, int64_t count, float* scratch) const;
-  void turn(std::byte* stored, int64_t n, void (*rotate)(float*, const float*, const float*, int64_t),
-            const float* cos, const float* sin) const;
+  void turn(std::byte* stored, void (*rotate)(float*, const float*, const float*, int64_t), const float* cos,
+            const float* sin, float* key) const;
   const std::byte* row_of(int64_t layer, std::span<const int32_t> pages, int32_t position) const;
 
   int64_t C_, R_, Y_, pages_;

@@ -17,8 +17,7 @@ namespace {
 void for_each_matrix(const NetworkWeights& weights, auto&& f) {
   f(weights.embedding), f(weights.head);
   for (const LayerView& layer : weights.layers) {
-    f(layer.mla.query), f(layer.mla.q_down), f(layer.mla.q_up), f(layer.mla.kv_down), f(layer.mla.kv_up);
-    f(layer.mla.out), f(layer.mla.indexer.query), f(layer.mla.indexer.key), f(layer.mla.indexer.weights);
+    for (const WeightView* matrix : matrices_of(layer.mla)) f(*matrix);
     f(layer.moe.router), f(layer.mtp.project);
     for (const MlpView* mlp : {&layer.mlp, &layer.moe.shared}) f(mlp->gate), f(mlp->up), f(mlp->down);
     for (const MlpView& mlp : layer.moe.experts) f(mlp.gate), f(mlp.up), f(mlp.down);

@@ -2,6 +2,7 @@
 // format it is stored in. Shapes: config/weight_specs.h. The views do not own: `owner` keeps the memory
 // alive.
 #pragma once
+#include <array>
 #include <memory>
 #include <vector>
 
@@ -27,6 +28,12 @@ struct MlaView {
   WeightView out;         // [D, H*V]
   IndexerView indexer{};  // N = 0 where there is none
 };
+
+// All of them; N is 0 of those that a model does not have.
+inline std::array<const WeightView*, 9> matrices_of(const MlaView& mla) {
+  return {&mla.query, &mla.q_down,        &mla.q_up,        &mla.kv_down,        &mla.kv_up,
+          &mla.out,   &mla.indexer.query, &mla.indexer.key, &mla.indexer.weights};
+}
 
 struct MlpView {
   WeightView gate, up, down;  // [F, D], [F, D], [D, F]

@@ -8,6 +8,7 @@
 
 #include "hadal/base/check.h"
 #include "hadal/kernels/product.h"
+#include "hadal/kernels/query_block.h"
 #include "hadal/kernels/train.h"
 #include "hadal/ops/data.h"
 #include "hadal/ops/fused.h"
@@ -152,21 +153,13 @@ void product(const Matrix& out, const Matrix& a, const Matrix& b, bool adds = fa
 
 constexpr int64_t kQueryBlock = 64;
 
-// The keys that any of some queries of a head sees: of those before their documents nothing is computed.
-struct Keys {
-  int64_t begin, n;
-  std::vector<int64_t> first;  // that each query sees, from `begin` on; empty: all are from 0 on
-
-  // Of queries [query, query + queries). segment_start_BS: empty without documents.
-  Keys(const Tensor& segment_start_BS, const AttentionShape& s, int64_t bh, int64_t query, int64_t queries)
-      : begin(0), n(query + queries) {
-    if (segment_start_BS.numel() == 0) return;
-    const int64_t* const starts = longs(segment_start_BS) + bh / s.H * s.S + query;
-    begin = *std::min_element(starts, starts + queries), n -= begin;
-    for (int64_t i = 0; i < queries; ++i) first.push_back(starts[i] - begin);
-  }
-  const int64_t* firsts() const { return first.empty() ? nullptr : first.data(); }
-};
+// Queries [first, first + n) of head bh. segment_start_BS: empty without documents.
+QueryBlock query_block(const Tensor& segment_start_BS, const AttentionShape& s, int64_t bh, int64_t first,
+                       int64_t n) {
+  const int64_t* const starts =
+      segment_start_BS.numel() > 0 ? longs(segment_start_BS) + bh / s.H * s.S : nullptr;
+  return {starts, first_key(starts, first, first + n, 1), first, n};
+}
 
 class Attention : public Function<Attention> {
  public:
@@ -186,12 +179,13 @@ class Attention : public Function<Attention> {
       for (int64_t bh = begin; bh < end; ++bh)
         for (int64_t first = 0; first < s.S; first += kQueryBlock) {
           const int64_t n = std::min(kQueryBlock, s.S - first);
-          const Keys keys(segment_start_BS, s, bh, first, n);
-          const Matrix score{scores.data(), n, keys.n, keys.n, 1};
-          product(score, rows_of(p.query, bh, first, n), rows_of(p.key, bh, keys.begin, keys.n).t());
-          k.causal_softmax(score.data, floats(lse) + bh * s.S + first, keys.firsts(),
-                           static_cast<float>(scale), n, keys.n, first + 1 - keys.begin);
-          product(rows_of(heads, bh, first, n), score, rows_of(p.value, bh, keys.begin, keys.n));
+          const QueryBlock block = query_block(segment_start_BS, s, bh, first, n);
+          const int64_t keys = block.begin(), L = block.keys();
+          const Matrix score{scores.data(), n, L, L, 1};
+          product(score, rows_of(p.query, bh, first, n), rows_of(p.key, bh, keys, L).t());
+          k.causal_softmax(score.data, floats(lse) + bh * s.S + first, block.starts(),
+                           static_cast<float>(scale), n, L, block.visible());
+          product(rows_of(heads, bh, first, n), score, rows_of(p.value, bh, keys, L));
         }
     });
     const PackedHeads& kept = keeps_inputs ? PackedHeads{query, kv, rope_key} : p;
@@ -227,19 +221,19 @@ class Attention : public Function<Attention> {
       for (int64_t bh = begin; bh < end; ++bh)
         for (int64_t first = 0; first < s.S; first += kQueryBlock) {
           const int64_t n = std::min(kQueryBlock, s.S - first);
-          const Keys keys(saved[7], s, bh, first, n);
-          const int64_t L = keys.n;
-          const Matrix query = rows_of(p.query, bh, first, n), key = rows_of(p.key, bh, keys.begin, L),
+          const QueryBlock block = query_block(saved[7], s, bh, first, n);
+          const int64_t keys = block.begin(), L = block.keys();
+          const Matrix query = rows_of(p.query, bh, first, n), key = rows_of(p.key, bh, keys, L),
                        dout = rows_of(dheads, bh, first, n);
           const Matrix prob{probs.data(), n, L, L, 1}, dscore{dscores.data(), n, L, L, 1};
           product(prob, query, key.t());
-          product(dscore, dout, rows_of(p.value, bh, keys.begin, L).t());
-          k.causal_exp(prob.data, floats(lse) + bh * s.S + first, keys.firsts(), scale, n, L,
-                       first + 1 - keys.begin);
-          product(rows_of(d.value, bh, keys.begin, L), prob.t(), dout, /*adds=*/true);
+          product(dscore, dout, rows_of(p.value, bh, keys, L).t());
+          k.causal_exp(prob.data, floats(lse) + bh * s.S + first, block.starts(), scale, n, L,
+                       block.visible());
+          product(rows_of(d.value, bh, keys, L), prob.t(), dout, /*adds=*/true);
           k.softmax_backward(prob.data, dscore.data, floats(delta) + bh * s.S + first, scale, n, L);
           product(rows_of(d.query, bh, first, n), dscore, key);
-          product(rows_of(d.key, bh, keys.begin, L), dscore.t(), query, /*adds=*/true);
+          product(rows_of(d.key, bh, keys, L), dscore.t(), query, /*adds=*/true);
         }
     });
     return unpack(s, d, floats(saved[5]), floats(saved[6]));

@@ -2,6 +2,7 @@
 #include <string_view>
 
 #include "hadal/base/check.h"
+#include "hadal/config/attention_cost.h"
 #include "hadal/config/weight_specs.h"
 #include "hadal/planner.h"
 
@@ -105,12 +106,8 @@ ModelSize model_size(const ModelConfig& config) {
 TokenFlops decode_flops(const ModelConfig& config, int64_t context) {
   TokenFlops flops =
       linear_flops(config);  // kv_up costs the same absorbed: W^UK on the query, W^UV on the sum
-  const MlaConfig& mla = config.mla;
-  const IndexerConfig indexer = mla.indexer.value_or(IndexerConfig{0, 0, context});
-  const int64_t keys = std::min(context, indexer.top_k);
-  const int64_t scores = context > keys ? indexer.num_heads * indexer.head_dim * context : 0;
-  flops.attention =
-      2 * config.num_layers * (mla.num_heads * keys * (mla.cache_dim() + mla.kv_latent) + scores);
+  flops.attention = 2 * config.num_layers *
+                    static_cast<int64_t>(attention_products(config.mla, static_cast<double>(context)));
   return flops;
 }
 
