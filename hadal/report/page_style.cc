@@ -52,7 +52,7 @@ image{image-rendering:pixelated}
 .tip{position:absolute;z-index:2;pointer-events:none;background:var(--card);border:1px solid var(--edge);border-radius:6px;padding:5px 9px;font-size:12.5px;box-shadow:0 3px 12px rgba(0,0,0,.22);max-width:90%;font-variant-numeric:tabular-nums}
 .tip div{display:flex;gap:12px;justify-content:space-between}
 .tip span{overflow-wrap:anywhere}
-@media (max-width:620px){body{padding:10px}tbody th{white-space:normal;min-width:96px}.t{font-size:16px}.plot .name{font-size:16px}th,td{padding:5px 10px}figure{padding:8px 6px 4px}figcaption{padding:0 4px}.scale .t{font-size:12px}}
+@media (max-width:620px){body{padding:10px}table{font-size:12px}thead th{min-width:58px;font-size:11px}tbody th{white-space:normal;min-width:76px}.t{font-size:16px}.plot .name{font-size:16px}th,td{padding:5px 3px}th:first-child{padding-left:8px}figure{padding:8px 6px 4px}figcaption{padding:0 4px}.scale .t{font-size:12px}}
 @media print{body{background:none}figure{break-inside:avoid}}
 )css";
 
