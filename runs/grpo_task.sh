@@ -7,7 +7,7 @@ set -e
 kind=${1:?sort-digits, addition, countdown or cpp-expression}
 out=${2:-runs/out/$kind}
 seed=${3:-1}
-minutes=${4:-6}
+minutes=${4:-4}
 half=$((($(nproc) + 1) / 2))
 prompts=32 passes=1
 case $kind in
