@@ -304,7 +304,7 @@ class Quickstart(ProgramTest):
         recipe = re.sub(r"--count \d+", "--count 24", recipe)
         recipe = re.sub(r"--bytes \d+", "--bytes 60000", recipe)
         recipe = re.sub(r"--minutes {minutes}", "--steps 3", recipe)
-        recipe = recipe.replace("--steps 1000000", "").replace("train --preset", "train --eval.loads_every 1 --preset").replace("--max-tokens 160", "--max-tokens 8").replace("--prompts 32", "--prompts 2")
+        recipe = recipe.replace("--steps 1000000", "").replace("--steps 600", "--steps 3").replace("train --preset", "train --eval.loads_every 1 --preset").replace("--max-tokens 160", "--max-tokens 8").replace("--prompts 32", "--prompts 2")
         recipe = re.sub(r"(bench spec [^\"]*) --json", r"\1 --repeats 1 --tokens 8 --json", recipe)
         path = os.path.join(self.folder, "small.toml")
         with open(path, "w") as file:
