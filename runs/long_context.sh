@@ -42,16 +42,16 @@ longer() { # MODEL POSITIONS NAME: the same weights, and only the limit is anoth
 train base 64 "$out/data-64" --model.config runs/long-context-model.json --steps 3000 --batch 16 --lr 4e-3
 longer base 512 plain-start
 longer base 2048 plain
-phase="--data.mask_documents true --batch 8 --lr 3e-4 --warmup 10" # a part of the texts stays short: else what is particular to them is forgotten
+phase="--data.mask_documents true --batch 8 --lr 1e-3 --warmup 10" # a part of the texts stays short: else what is particular to them is forgotten
 to_512="$out/data-64=0.4,$out/data-512=0.6" to_2048="$out/data-64=0.4,$out/data-2048=0.6"
 train yarn-start 512 "$to_512" --model.start "$out/base" --model.context 512 --steps 1 --lr 1e-12
-train yarn-512 512 "$to_512" --model.start "$out/base" --model.context 512 --steps 100 $phase
-train yarn-2048 2048 "$to_2048" --model.start "$out/yarn-512" --model.context 2048 --steps 40 $phase --batch.micro 2
-train plain-512 512 "$to_512" --model.start "$out/plain-start" --steps 100 $phase
+train yarn-512 512 "$to_512" --model.start "$out/base" --model.context 512 --steps 400 $phase
+train yarn-2048 2048 "$to_2048" --model.start "$out/yarn-512" --model.context 2048 --steps 100 $phase --batch.micro 2
+train plain-512 512 "$to_512" --model.start "$out/plain-start" --steps 400 $phase
 
 measure() { # MODEL LENGTH: needles up to it, loss by position in texts of it and in texts of 64
   hadal eval "$out/$1" --task "$out/to-$2.jsonl" --by length,depth --max-tokens 1 --template none --threads "$threads" --json >"$out/needles/$1.json"
-  for loss in "loss $2 $2" "short 64 55"; do # 55: without the end, which a model of texts of 64 alone sees coming
+  for loss in "loss $2 $2" "short 64 63"; do
     set -- "$1" "$2" $loss
     hadal eval "$out/$1" --data "$out/measure-$4" --by-document --length "$5" --positions 16 --threads "$threads" --json >"$out/$3/$1.json"
   done

@@ -17,11 +17,13 @@ namespace {
 
 constexpr size_t kSamplesPerTask = 3;
 
-std::string percent(double share, int digits = 1) {
+std::string percent_number(double share) {
   char text[40];
-  std::snprintf(text, sizeof text, "%.*f %%", digits, 100 * share);
+  std::snprintf(text, sizeof text, "%.1f", 100 * share);
   return text;
 }
+
+std::string percent(double share) { return cat(percent_number(share), " %"); }
 
 class ReportReader {
  public:
@@ -36,7 +38,7 @@ class ReportReader {
 
   TableOf accuracies() const {
     TableOf table{
-        .title = "Right answers on held-out tasks",
+        .title = "Right answers on held-out tasks, percent",
         .head = {"Task"},
         .rows = {},
         .note =
@@ -146,7 +148,7 @@ class ReportReader {
         shares.push_back(one.right.empty() ? 0 : right / static_cast<double>(one.right.size()));
       }
       const Estimate found = estimate(shares);
-      row.push_back(cat(percent(found.mean), " ± ", percent(found.error)));
+      row.push_back(cat(percent_number(found.mean), " ± ", percent_number(found.error)));
       stated = true;
     }
     if (stated) table.rows.push_back(std::move(row));

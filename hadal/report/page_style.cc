@@ -23,7 +23,7 @@ pre{margin:0;white-space:pre-wrap;overflow-wrap:anywhere;font:12.5px/1.45 ui-mon
 .wide{overflow-x:auto;background:var(--card);border:1px solid var(--edge);border-radius:8px;margin-bottom:16px}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{padding:5px 14px;text-align:left;vertical-align:top;border-top:1px solid var(--grid)}
-thead th{border-top:0;min-width:120px;max-width:320px;overflow-wrap:anywhere}
+thead th{border-top:0;min-width:96px;max-width:320px;overflow-wrap:anywhere}
 tbody th{font-weight:400;color:var(--soft);white-space:nowrap;position:sticky;left:0;background:var(--card)}
 .grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,500px),1fr));gap:14px}
 figure{position:relative;margin:0;padding:10px 12px 6px;background:var(--card);border:1px solid var(--edge);border-radius:8px;min-width:0}
