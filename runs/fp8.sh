@@ -7,11 +7,11 @@ text=${1:?a UTF-8 text}
 out=${2:-runs/out/fp8}
 threads=${3:-1}
 mkdir -p "$out"
-[ -e "$out/characters" ] || hadal tokenizer train --kind char --data "$text" --out "$out/characters"
+[ -e "$out/tokenizer" ] || hadal tokenizer train --vocab-size 4096 --data "$text" --out "$out/tokenizer"
 train() { # NAME SEED KEYS...: does nothing for a run that is finished
   name=$1 seed=$2
   shift 2
-  hadal train --config runs/fp8.toml --data "$text" --data.tokenizer "$out/characters" --out "$out/$name-$seed" \
+  hadal train --config runs/fp8.toml --data "$text" --data.tokenizer "$out/tokenizer" --out "$out/$name-$seed" \
     --seed "$seed" --threads "$threads" --batch.workers 1 "$@"
 }
 for seed in 1 2 3; do
@@ -19,7 +19,7 @@ for seed in 1 2 3; do
   train fp8 $seed --compute.precision fp8 --run.also_export fp8
 done
 for seed in 1 2 3; do # the noise: BF16 again, its gradients added in another order
-  train order $seed --compute.precision bf16 --batch.micro 4
+  train order $seed --compute.precision bf16 --batch.micro 8
 done
 train tensor 1 --compute.precision fp8 --fp8.activations tensor --fp8.gradients tensor --fp8.weights tensor
 train block 1 --compute.precision fp8 --fp8.gradients block

@@ -43,7 +43,7 @@ train base 64 "$out/data-64" --model.config runs/long-context-model.json --steps
 longer base 512 plain-start
 longer base 2048 plain
 phase="--data.mask_documents true --batch 8 --lr 1e-3 --warmup 10" # a part of the texts stays short: else what is particular to them is forgotten
-to_512="$out/data-64=0.4,$out/data-512=0.6" to_2048="$out/data-64=0.4,$out/data-2048=0.6"
+to_512="$out/data-64=0.6,$out/data-512=0.4" to_2048="$out/data-64=0.6,$out/data-2048=0.4"
 train yarn-start 512 "$to_512" --model.start "$out/base" --model.context 512 --steps 1 --lr 1e-12
 train yarn-512 512 "$to_512" --model.start "$out/base" --model.context 512 --steps 400 $phase
 train yarn-2048 2048 "$to_2048" --model.start "$out/yarn-512" --model.context 2048 --steps 100 $phase --batch.micro 2

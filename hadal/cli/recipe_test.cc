@@ -105,7 +105,7 @@ tasks = [{ name = "sum", title = "sums", questions = "q.jsonl" }]
                "{\"id\":\"1\",\"answer\":\"2\",\"samples\":[{\"text\":\"" + std::string(model) +
                    "!\",\"right\":" + std::to_string(right) + ",\"class\":0}]}\n");
   const std::string html = recipe_report_html(recipe, folder.path(), 3);
-  for (const char* part : {"sums, greedy</th><td>0.0 %", "<td>100.0 %", "<pre>1+1=</pre>",
+  for (const char* part : {"sums, greedy</th><td>0.0 ± ", "<td>100.0 ± ", "<pre>1+1=</pre>",
                            "wrong</b> <pre>a!", "right</b> <pre>b!", "Seed 3"})
     EXPECT_NE(html.find(part), std::string::npos) << part;
 }
