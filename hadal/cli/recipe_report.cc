@@ -23,7 +23,9 @@ std::string percent_number(double share) {
   return text;
 }
 
-std::string percent(double share) { return cat(percent_number(share), " %"); }
+std::string percent(double share) {
+  return cat(percent_number(share), " %");
+}
 
 class ReportReader {
  public:
