@@ -1,6 +1,7 @@
 #!/bin/sh
 # FP8 training against BF16 training, and what V3 reports to fail (docs/fp8.md).
 #   runs/fp8.sh TEXT [FOLDER [THREADS]]
+# TEXT of the document: python3 runs/mixed_text.py TEXT tinyshakespeare.txt gsm8k_train.jsonl
 # Leaves a run folder for each, the errors in FOLDER/errors.txt and the curves in FOLDER/fp8.html.
 set -e
 text=${1:?a UTF-8 text}
