@@ -13,6 +13,7 @@
 #include "hadal/ops/data.h"
 #include "hadal/ops/fused.h"
 #include "hadal/ops/half.h"
+#include "hadal/ops/kept_gradients.h"
 #include "hadal/ops/norm_rows.h"
 #include "hadal/ops/plain.h"
 #include "hadal/ops/product.h"
@@ -300,11 +301,9 @@ class HeadLoss : public Function<HeadLoss> {
   }
 
   static Tensors backward(AutogradContext* ctx, const Tensors& grads) {
-    const Tensors saved = ctx->get_saved_variables();
-    const double factor = grads[0].item<double>();
+    const auto [dhidden_TD, dhead_WD] = kept_gradients(ctx->get_saved_variables(), grads[0]);
     const Tensor none;
-    if (factor == 1.0) return {saved[0], saved[1], none, none, none, none};
-    return {saved[0] * factor, saved[1] * factor, none, none, none, none};
+    return {dhidden_TD, dhead_WD, none, none, none, none};
   }
 };
 

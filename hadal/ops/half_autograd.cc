@@ -9,6 +9,7 @@
 #include "hadal/ops/data.h"
 #include "hadal/ops/expert_order.h"
 #include "hadal/ops/half_ffn.h"
+#include "hadal/ops/kept_gradients.h"
 #include "hadal/ops/norm_rows.h"
 #include "hadal/ops/product.h"
 
@@ -324,11 +325,9 @@ class HalfHeadLoss : public Function<HalfHeadLoss> {
   }
 
   static Tensors backward(AutogradContext* ctx, const Tensors& grads) {
-    const Tensors saved = ctx->get_saved_variables();
-    const double factor = grads[0].item<double>();
+    const auto [dhidden_TD, dhead_WD] = kept_gradients(ctx->get_saved_variables(), grads[0]);
     const Tensor none;
-    if (factor == 1.0) return {none, saved[0], saved[1], none, none, none};
-    return {none, saved[0] * factor, saved[1] * factor, none, none, none};
+    return {none, dhidden_TD, dhead_WD, none, none, none};
   }
 };
 
